@@ -1,0 +1,31 @@
+"""Networks: the mirror of libvirt's virtual networks."""
+
+from django.db import models
+
+from kvmweb.models.access import VisibleQuerySet
+from kvmweb.models.hosts import Host
+
+
+class Network(models.Model):
+    host = models.ForeignKey(Host, models.CASCADE, related_name="networks")
+    uuid = models.UUIDField(db_index=True)
+    name = models.CharField(max_length=255)
+    is_active = models.BooleanField()
+    is_persistent = models.BooleanField(default=True)
+    is_autostart = models.BooleanField(default=False)
+    forward_mode = models.CharField(max_length=20, blank=True)  # nat, route, ...; "": isolated
+    bridge = models.CharField(max_length=64, blank=True)
+    xml = models.TextField()
+
+    objects = VisibleQuerySet["Network"].as_manager()
+
+    class Meta:
+        ordering = ("name", "pk")
+        constraints = [models.UniqueConstraint(fields=["host", "uuid"], name="network_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def topic(self) -> str:
+        return f"network:{self.uuid}"

@@ -1,0 +1,54 @@
+"""The table of contents of the site."""
+
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from kvmweb.api.root import api
+from kvmweb.web import (
+    accounts,
+    consoles,
+    creation,
+    health,
+    hosts,
+    jobs,
+    machines,
+    networks,
+    storage,
+    users,
+)
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="machines"), name="home"),
+    path("healthz", health.page, name="healthz"),
+    path("accounts/", include("allauth.account.urls")),
+    path("account/", accounts.page, name="account"),
+    path("account/tokens/add", accounts.add_token, name="token_add"),
+    path("account/tokens/<int:pk>/remove", accounts.remove_token, name="token_remove"),
+    path("users/", users.index, name="users"),
+    path("users/add", users.add, name="user_add"),
+    path("users/<int:pk>", users.edit, name="user"),
+    path("machines/", machines.index, name="machines"),
+    path("machines/create", creation.wizard, name="machine_create"),
+    path("machines/<uuid:uuid>", machines.page, name="machine"),
+    path("machines/<uuid:uuid>/console", machines.page, {"tab": "console"}, name="machine_console"),
+    path("machines/<uuid:uuid>/hardware", machines.page, {"tab": "hardware"}, name="machine_hardware"),
+    path("machines/<uuid:uuid>/xml", machines.page, {"tab": "xml"}, name="machine_xml"),
+    path("machines/<uuid:uuid>/jobs", machines.page, {"tab": "jobs"}, name="machine_jobs"),
+    path("machines/<uuid:uuid>/screen", consoles.page, name="console"),
+    path("machines/<uuid:uuid>/ticket", consoles.ticket, name="console_ticket"),
+    path("machines/<uuid:uuid>/do/<slug:name>", machines.operate, name="machine_operate"),
+    path("hosts/", hosts.index, name="hosts"),
+    path("hosts/add", hosts.add, name="host_add"),
+    path("hosts/<int:pk>", hosts.page, name="host"),
+    path("hosts/<int:pk>/devices", hosts.page, {"tab": "devices"}, name="host_devices"),
+    path("hosts/<int:pk>/xml", hosts.page, {"tab": "xml"}, name="host_xml"),
+    path("hosts/<int:pk>/do/<slug:name>", hosts.operate, name="host_operate"),
+    path("networks/", networks.index, name="networks"),
+    path("storage/", storage.index, name="storage"),
+    path("storage/<uuid:uuid>", storage.page, name="pool"),
+    path("jobs/", jobs.index, name="jobs"),
+    path("jobs/panel", jobs.panel, name="jobs_panel"),
+    path("jobs/<uuid:pk>", jobs.page, name="job"),
+    path("jobs/<uuid:pk>/cancel", jobs.cancel, name="job_cancel"),
+    path("api/v1/", api.urls),
+]
