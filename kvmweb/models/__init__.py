@@ -1,6 +1,6 @@
 from kvmweb.models.access import ApiToken, Privilege, Role, User
 from kvmweb.models.console import ConsoleSession, ConsoleTicket, Level
-from kvmweb.models.hosts import Acceleration, Host, HostState, NodeDevice
+from kvmweb.models.hosts import Acceleration, Agent, Host, HostState, NodeDevice
 from kvmweb.models.jobs import Job, JobState
 from kvmweb.models.machines import Machine, State
 from kvmweb.models.networks import Network
@@ -8,6 +8,7 @@ from kvmweb.models.storage import Pool, Volume
 
 __all__ = [
     "Acceleration",
+    "Agent",
     "ApiToken",
     "ConsoleSession",
     "ConsoleTicket",

@@ -22,6 +22,18 @@ class Acceleration(models.TextChoices):
     SLOW = "slow", _("KVM is there but does not work well")
 
 
+class Agent(models.Model):
+    """A running agent. It holds the hosts that carry its name for as long as it is seen."""
+
+    GONE_AFTER_SECONDS = 15
+
+    name = models.CharField(max_length=200, unique=True)
+    seen = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Host(models.Model):
     """``state`` and everything below it belong to the agent; the rest to ``operations.hosts``."""
 
@@ -33,6 +45,9 @@ class Host(models.Model):
     )
     state_reason = models.TextField(blank=True)
     state_since = models.DateTimeField(default=timezone.now)
+    agent = models.CharField(max_length=200, blank=True)
+    # Raised by whoever wants the agent to drop the connection and open it anew.
+    generation = models.PositiveIntegerField(default=0)
     mirrored = models.DateTimeField(null=True)
 
     hostname = models.CharField(max_length=255, blank=True)

@@ -67,6 +67,7 @@ class Job(models.Model):
     ended = models.DateTimeField(null=True)
 
     objects = JobQuerySet.as_manager()
+    heard = 0.0  # time.monotonic() of the last sign of life, in the agent that runs it
 
     class Meta:
         ordering = ("-created", "-id")
@@ -103,14 +104,15 @@ class Job(models.Model):
         """Save these fields, and tell who looks at the job."""
         for name, value in fields.items():
             setattr(self, name, value)
-        self.save(update_fields=fields)
+        self.heard = time.monotonic()
+        self.save(update_fields={*fields, "log"})
         announce(*self.topics)
 
     def progress(self, percent: int | None, message: str) -> None:
         """Show how far the work is (0 to 100, None where it can't be known) and in which step."""
+        self.check_cancelled()
         self.say(message)
         self.write(percent=percent, message=message)
-        self.check_cancelled()
 
     def say(self, line: str) -> None:
         """Append a line to the log; saved with the next ``write``."""

@@ -1,18 +1,20 @@
 """The door to libvirt: one connection per host, opened by the agent, found here by everyone in its
-process who holds a host or something that lives on one.
+process who holds something that lives on a host.
 """
 
-from collections.abc import Callable
+import threading
 from typing import Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import UUID
 
 import libvirt
 
-from kvmweb.virt.errors import OperationError
+from kvmweb.virt.errors import OperationError, explain
 
 # Seconds between keepalive messages, and how many may stay unanswered: a host that says nothing
 # for INTERVAL * (COUNT + 1) seconds is given up, and every call that waits for it fails.
 KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 3, 3
+OPEN_DEADLINE = 10.0
 
 
 class OnHost(Protocol):
@@ -23,6 +25,7 @@ class OnHost(Protocol):
 
 
 _connections: dict[int, libvirt.virConnect] = {}
+_loop_started = threading.Lock()
 
 
 def connection(host_id: int) -> libvirt.virConnect:
@@ -45,5 +48,101 @@ def keep(host_id: int, opened: libvirt.virConnect) -> None:
     _connections[host_id] = opened
 
 
-def forget(host_id: int) -> None:
-    _connections.pop(host_id, None)
+def forget(host_id: int, opened: libvirt.virConnect) -> None:
+    """Stop handing this connection out; a newer one stays."""
+    if _connections.get(host_id) is opened:
+        del _connections[host_id]
+
+
+class Opening(threading.Thread):
+    """One attempt to open a URI. ``virConnectOpen`` has no time limit of its own: a peer that takes
+    the connection and never answers would hold its caller forever, so it holds this thread.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(name=f"open {uri}", daemon=True)
+        self.uri = uri
+        self.opened: libvirt.virConnect | None = None
+        self.error: libvirt.libvirtError | None = None
+        self.given_up = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        try:
+            opened = libvirt.openAuth(_unattended(self.uri), _NO_CREDENTIALS, 0)
+        except libvirt.libvirtError as error:
+            self.error = error
+            return
+        with self._lock:
+            self.opened = opened
+            if self.given_up:
+                opened.close()
+
+    def wait(self, seconds: float = OPEN_DEADLINE) -> libvirt.virConnect:
+        """The connection. Raises ``OperationError``; after a time-out the attempt goes on in its
+        thread, and what it may still open is closed.
+        """
+        self.join(seconds)
+        with self._lock:
+            if self.error is not None:
+                raise explain(self.error)
+            if self.opened is None:
+                self.given_up = True
+                raise OperationError(
+                    f"The host took the connection but did not answer within {seconds:.0f} s. "
+                    "Libvirt's daemon there hangs, or something else listens at that address. "
+                    "Restart the daemon, or correct the URI."
+                )
+            return self.opened
+
+
+def open_connection(uri: str) -> libvirt.virConnect:
+    """A new connection with keepalive. Raises ``OperationError`` saying what to fix."""
+    start_event_loop()
+    opening = Opening(uri)
+    opening.start()
+    return watched(opening.wait())
+
+
+def watched(opened: libvirt.virConnect) -> libvirt.virConnect:
+    """Have libvirt itself notice when the other side falls silent."""
+    try:
+        opened.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
+    except libvirt.libvirtError:
+        pass  # drivers in our own process, such as test:///, have no other side
+    return opened
+
+
+def start_event_loop() -> None:
+    """Run libvirt's event loop in a thread, once; must come before the first connection."""
+    if not _loop_started.acquire(blocking=False):
+        return
+    # Without this every error is printed to stderr as well as raised.
+    libvirt.registerErrorHandler(lambda context, error: None, None)
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=_run_events, name="libvirt events", daemon=True).start()
+
+
+def _run_events() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+
+def _unattended(uri: str) -> str:
+    """The URI with ``no_tty=1`` where ssh would otherwise ask at the site's own terminal."""
+    parts = urlsplit(uri)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if not parts.scheme.endswith("+ssh") or any(name == "no_tty" for name, _ in query):
+        return uri
+    return urlunsplit(parts._replace(query=urlencode([*query, ("no_tty", "1")])))
+
+
+def _refuse(credentials: list[list[object]], opaque: object) -> int:
+    return -1
+
+
+_NO_CREDENTIALS = [
+    [libvirt.VIR_CRED_AUTHNAME, libvirt.VIR_CRED_PASSPHRASE],
+    _refuse,
+    None,
+]
