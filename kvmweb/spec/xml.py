@@ -16,7 +16,7 @@ from lxml import etree
 # Libvirt itself takes no longer string over its RPC (REMOTE_STRING_MAX / VIR_NET_MESSAGE).
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 100
-Tree = etree._Element
+Tree = etree._Element  # noqa: SLF001 -- lxml's only name for the type
 
 
 class XmlError(ValueError):
@@ -84,13 +84,27 @@ class Element:
             setattr(made, name, value)
         return made
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Label and value of the fields that have a label and say something."""
+        fields = [field for cls in type(self).__mro__ for field in vars(cls).values()]
+        labelled = [field for field in fields if isinstance(field, Field) and field.label]
+        return [(field.label, text) for field in labelled if (text := field.shown(self))]
+
 
 class Field:
-    """A text at ``path``: ``name``, ``cpu/@mode``, ``os/boot/@dev``; the first that matches."""
+    """A text at ``path``: ``name``, ``cpu/@mode``, ``os/boot/@dev``; the first that matches.
 
-    def __init__(self, path: str) -> None:
+    Those with a label are what a page shows of the element.
+    """
+
+    def __init__(self, path: str, label: str = "") -> None:
         self.path, _, self.attribute = path.partition("@")
         self.path = self.path.rstrip("/")
+        self.label = label
+
+    def shown(self, element: Element) -> str:
+        """The value as a person reads it; empty where there is nothing to say."""
+        return str(self.__get__(element, type(element)))
 
     def _find(self, tree: Tree) -> Tree | None:
         return tree.find(self.path) if self.path else tree
@@ -103,7 +117,8 @@ class Field:
 
     def __set__(self, element: Element, value: object) -> None:
         if value is None or value == "":
-            return self.__delete__(element)
+            self.__delete__(element)
+            return
         found = _make(element.tree, self.path)
         if self.attribute:
             found.set(self.attribute, str(value))
@@ -143,6 +158,9 @@ class Flag(Field):
     def __get__(self, element: Element, owner: type) -> bool:  # type: ignore[override]
         return self._find(element.tree) is not None
 
+    def shown(self, element: Element) -> str:
+        return "yes" if self.__get__(element, type(element)) else ""
+
     def __set__(self, element: Element, value: object) -> None:
         if value:
             _make(element.tree, self.path)
@@ -164,6 +182,9 @@ class Number(Field):
         text = super().__get__(element, owner)
         return int(text) if text.isascii() and text.isdigit() else 0
 
+    def shown(self, element: Element) -> str:
+        return str(self.__get__(element, type(element)) or "")
+
 
 # https://libvirt.org/formatdomain.html#memory-allocation: KB is 10^3, KiB, K and k are 2^10.
 _UNITS: dict[str, int] = {"b": 1, "bytes": 1} | {
@@ -176,9 +197,13 @@ _UNITS: dict[str, int] = {"b": 1, "bytes": 1} | {
 class Size(Number):
     """A scaled integer with an ``unit`` attribute, in bytes; ``default`` is libvirt's for it."""
 
-    def __init__(self, path: str, *, default: str = "KiB") -> None:
-        super().__init__(path)
+    def __init__(self, path: str, label: str = "", *, default: str = "KiB") -> None:
+        super().__init__(path, label)
         self.default = default
+
+    def shown(self, element: Element) -> str:
+        size = self.__get__(element, type(element))
+        return readable(size) if size else ""
 
     def __get__(self, element: Element, owner: type) -> int:  # type: ignore[override]
         found = self._find(element.tree)
@@ -191,3 +216,10 @@ class Size(Number):
         found = _make(element.tree, self.path)
         found.set("unit", self.default)
         found.text = str(size // _UNITS[self.default.lower()])
+
+
+def readable(size_bytes: int) -> str:
+    """In the largest unit that leaves a whole part: 512 MiB, 1.5 GiB."""
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+    power = min(max(size_bytes.bit_length() - 1, 0) // 10, len(units) - 1)
+    return f"{size_bytes / 1024**power:.1f}".removesuffix(".0") + f" {units[power]}"

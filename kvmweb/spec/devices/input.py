@@ -1,0 +1,26 @@
+from kvmweb.spec.devices.device import Device
+from kvmweb.spec.xml import Field
+
+_NOUNS = {
+    "tablet": "Tablet",
+    "mouse": "Mouse",
+    "keyboard": "Keyboard",
+    "passthrough": "Passed-through input",
+    "evdev": "Host input device",
+}
+
+
+class Input(Device):
+    tag = "input"
+    type = Field("@type", "Type")
+    bus = Field("@bus", "Bus")
+    model = Field("@model", "Model")
+    device = Field("source/@dev", "Host device")
+
+    @property
+    def icon(self) -> str:  # type: ignore[override]
+        return "keyboard" if self.type == "keyboard" else "mouse"
+
+    @property
+    def kind(self) -> str:
+        return _NOUNS.get(self.type, "Input")
