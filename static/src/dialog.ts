@@ -1,0 +1,17 @@
+/** The one dialog: it opens when something was put into it, and is emptied when it closes. */
+
+const dialog = document.querySelector<HTMLDialogElement>("#dialog");
+
+if (dialog) {
+  new MutationObserver(() => {
+    if (dialog.childElementCount > 0 && !dialog.open) {
+      dialog.showModal();
+      dialog.querySelector<HTMLElement>("[autofocus]")?.focus();
+    }
+  }).observe(dialog, { childList: true });
+  dialog.addEventListener("close", () => dialog.replaceChildren());
+  dialog.addEventListener("click", (event) => {
+    if ((event.target as Element).closest("[data-close]")) dialog.close();
+  });
+  document.addEventListener("closedialog", () => dialog.close());
+}
