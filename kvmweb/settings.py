@@ -5,6 +5,7 @@
 
 import os
 import secrets
+import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 BIND = os.environ.get("KVMWEB_BIND", "127.0.0.1:8000")
 STATE_DIR = Path(os.environ.get("KVMWEB_STATE_DIR", BASE_DIR / "var"))
 STATE_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+# The name an agent holds hosts by. One agent per name on a machine: a lock file sees to it.
+AGENT_NAME = os.environ.get("KVMWEB_AGENT_NAME") or f"{socket.gethostname()}:{STATE_DIR.resolve()}"
 
 
 def _secret_key() -> str:

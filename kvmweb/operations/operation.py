@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from kvmweb.models import ApiToken, Host, Job, Machine, Privilege, State, User
 from kvmweb.models.access import Viewer, may
+from kvmweb.models.jobs import UNFINISHED
 from kvmweb.models.live import announce, wake_agents
 from kvmweb.virt.errors import OperationError
 
@@ -66,6 +67,9 @@ class Operation:
     icon: str
     is_dangerous: bool
     deadline: float
+    overrules: Sequence[str]
+    is_for_site: bool
+    undo: Callable[[Job], None] | None
 
     @property
     def name(self) -> str:
@@ -131,9 +135,12 @@ class Operation:
             arguments=values,
             **_target_fields(target),
         )
+        if self.is_for_site:
+            job.host = None
         try:
             with transaction.atomic():
                 job.save(force_insert=True)
+                self._overrule(job)
                 announce(*job.topics)
                 wake_agents()
         except IntegrityError:
@@ -145,6 +152,16 @@ class Operation:
                 )
             ) from None
         return job
+
+    def _overrule(self, job: Job) -> None:
+        """What this makes pointless is cancelled, so that it need not be waited for."""
+        if self.overrules:
+            Job.objects.filter(
+                kind__in=self.overrules,
+                host=job.host_id,
+                target_key=job.target_key,
+                state__in=UNFINISHED,
+            ).update(is_cancel_asked=True)
 
     def run(self, job: Job) -> None:
         """Do it, in the agent. Raises ``OperationError`` with the sentence for the person."""
@@ -177,6 +194,9 @@ def operation(
     is_dangerous: bool = False,
     deadline: float = 60,
     noun: str = "",
+    overrules: Sequence[str] = (),
+    is_for_site: bool = False,
+    undo: Callable[[Job], None] | None = None,
 ) -> Callable[[Callable[..., Any]], Operation]:
     """Register the function as an operation of its module's noun, or of ``noun``.
 
@@ -185,7 +205,10 @@ def operation(
 
     ``when``: the states of a machine in which it makes sense, with ``otherwise`` the sentence for
     all others. ``confirm``: what to ask before. ``deadline``: seconds without a sign of life after
-    which the agent gives it up.
+    which the agent gives it up. ``overrules``: operations on the same machine that are cancelled
+    when this one is asked for. ``is_for_site``: do it in the site's own queue, even if the target
+    is a host, so that a host that does not answer can't hold it. ``undo``: removes what a job left
+    half made whose agent died.
     """
 
     def register(function: Callable[..., Any]) -> Operation:
@@ -202,6 +225,9 @@ def operation(
             icon=icon,
             is_dangerous=is_dangerous,
             deadline=deadline,
+            overrules=tuple(overrules),
+            is_for_site=is_for_site,
+            undo=undo,
         )
         OPERATIONS[made.kind] = made
         return made

@@ -3,6 +3,7 @@ process who holds something that lives on a host.
 """
 
 import threading
+import time
 from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import UUID
@@ -61,47 +62,54 @@ class Opening(threading.Thread):
 
     def __init__(self, uri: str) -> None:
         super().__init__(name=f"open {uri}", daemon=True)
+        start_event_loop()
         self.uri = uri
-        self.opened: libvirt.virConnect | None = None
-        self.error: libvirt.libvirtError | None = None
-        self.given_up = False
+        self.started = time.monotonic()
+        self._opened: libvirt.virConnect | None = None
+        self._error: libvirt.libvirtError | None = None
+        self._is_abandoned = False
         self._lock = threading.Lock()
+        self.start()
 
     def run(self) -> None:
         try:
             opened = libvirt.openAuth(_unattended(self.uri), _NO_CREDENTIALS, 0)
         except libvirt.libvirtError as error:
-            self.error = error
+            self._error = error
             return
         with self._lock:
-            self.opened = opened
-            if self.given_up:
+            self._opened = watched(opened)
+            if self._is_abandoned:
                 opened.close()
 
     def wait(self, seconds: float = OPEN_DEADLINE) -> libvirt.virConnect:
-        """The connection. Raises ``OperationError``; after a time-out the attempt goes on in its
-        thread, and what it may still open is closed.
-        """
+        """The connection. Raises ``OperationError``; after a time-out one may wait again."""
         self.join(seconds)
+        if self._error is not None:
+            raise explain(self._error)
+        if self._opened is None:
+            raise OperationError(
+                "The host took the connection but does not answer. Libvirt's daemon there hangs, "
+                "or something else listens at that address. Restart the daemon, or correct the URI."
+            )
+        return self._opened
+
+    def abandon(self) -> None:
+        """Nobody waits any more: what is still opened is closed at once."""
         with self._lock:
-            if self.error is not None:
-                raise explain(self.error)
-            if self.opened is None:
-                self.given_up = True
-                raise OperationError(
-                    f"The host took the connection but did not answer within {seconds:.0f} s. "
-                    "Libvirt's daemon there hangs, or something else listens at that address. "
-                    "Restart the daemon, or correct the URI."
-                )
-            return self.opened
+            self._is_abandoned = True
+            if self._opened is not None:
+                self._opened.close()
 
 
 def open_connection(uri: str) -> libvirt.virConnect:
     """A new connection with keepalive. Raises ``OperationError`` saying what to fix."""
-    start_event_loop()
     opening = Opening(uri)
-    opening.start()
-    return watched(opening.wait())
+    try:
+        return opening.wait()
+    except OperationError:
+        opening.abandon()
+        raise
 
 
 def watched(opened: libvirt.virConnect) -> libvirt.virConnect:

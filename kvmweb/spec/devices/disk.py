@@ -1,5 +1,5 @@
 from kvmweb.spec.devices.device import Device
-from kvmweb.spec.xml import Field, Flag, Number
+from kvmweb.spec.xml import Field, Flag, Number, parse
 
 _BUSES = {
     "virtio": "VirtIO",
@@ -13,7 +13,6 @@ _BUSES = {
     "nvme": "NVMe",
 }
 _NOUNS = {"cdrom": "CDROM", "disk": "Disk", "lun": "LUN", "floppy": "Floppy"}
-_ICONS = {"cdrom": "disc", "floppy": "device-floppy"}
 # Where each type of source says what it is: formatdomain.html#hard-drives-floppy-disks-cdroms.
 _SOURCES = ("file", "dev", "dir", "volume", "name", "path")
 
@@ -45,7 +44,12 @@ class Disk(Device):
 
     @property
     def icon(self) -> str:  # type: ignore[override]
-        return _ICONS.get(self.device, "database")
+        icon = "database"
+        if self.device == "cdrom":
+            icon = "disc"
+        elif self.device == "floppy":
+            icon = "device-floppy"
+        return icon
 
     @property
     def kind(self) -> str:
@@ -65,3 +69,8 @@ class Disk(Device):
         is_removable = self.device in ("cdrom", "floppy")
         shown = self.source or ("No media" if is_removable else "None")
         return [("Source", shown), *super().facts()]
+
+
+def disks(xml: str) -> list[Disk]:
+    """Every disk and drive of a domain document. Raises ``XmlError``."""
+    return [Disk(tree) for tree in parse(xml).iterfind("devices/disk")]

@@ -1,0 +1,43 @@
+"""Node devices."""
+
+from typing import Any
+
+import libvirt
+
+from kvmweb.mirror.rows import reconcile
+from kvmweb.models import Host, NodeDevice
+from kvmweb.models.live import announce
+from kvmweb.spec import nodedev
+
+
+def read_all(host: Host, connection: libvirt.virConnect) -> None:
+    fresh = {}
+    for device in connection.listAllDevices():
+        try:
+            fresh[device.name()] = _fields(device)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_NODE_DEVICE:
+                raise
+    _save(host, NodeDevice.objects.filter(host=host), fresh)
+
+
+def read(host: Host, connection: libvirt.virConnect, key: str) -> None:
+    try:
+        fresh = {key: _fields(connection.nodeDeviceLookupByName(key))}
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_NODE_DEVICE:
+            raise
+        fresh = {}
+    _save(host, NodeDevice.objects.filter(host=host, name=key), fresh)
+
+
+def _fields(device: libvirt.virNodeDevice) -> dict[str, Any]:
+    xml = device.XMLDesc()
+    facts = nodedev.facts(xml)
+    return {"parent": facts.parent, "capability": facts.capability, "xml": xml}
+
+
+def _save(host: Host, rows: Any, fresh: dict[str, dict[str, Any]]) -> None:
+    changed, appeared_or_gone = reconcile(rows, "name", fresh, host=host)
+    if changed or appeared_or_gone:
+        announce(f"devices:{host.pk}")
