@@ -116,7 +116,7 @@ class PrivateLibvirtd:
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                if self._init and os.readlink(entry / "ns/pid") == self._namespace:
+                if self._init and (entry / "ns/pid").readlink() == self._namespace:
                     found[int(entry.name)] = (entry / "comm").read_text().strip()
             except OSError:
                 continue  # it ended while we looked
@@ -156,7 +156,7 @@ class PrivateLibvirtd:
             f"{' '.join(command)} made a namespace",
         )
         self._init = next(_children(self._shell.pid))
-        self._namespace = os.readlink(f"/proc/{self._init}/ns/pid")
+        self._namespace = Path(f"/proc/{self._init}/ns/pid").readlink()
 
     def _failed_to_open(self) -> bool:
         assert self._shell
