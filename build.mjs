@@ -27,7 +27,7 @@ function iconNames() {
   const names = new Set();
   for (const path of [...filesBelow("templates", ".html"), ...filesBelow("kvmweb", ".py")]) {
     const text = readFileSync(path, "utf8");
-    for (const [, name] of text.matchAll(/(?:{% icon |\bicon[=(] ?)"([a-z0-9-]+)"/g))
+    for (const [, name] of text.matchAll(/(?:{% icon |\bicon ?[=(] ?)"([a-z0-9-]+)"/g))
       names.add(name);
     for (const [, name] of text.matchAll(/{% nav_link [^%]*"([a-z0-9-]+)" %}/g)) names.add(name);
   }

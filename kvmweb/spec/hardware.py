@@ -156,23 +156,37 @@ class Boot(Element):
         return ([("Order", ", ".join(order))] if order else []) + super().facts()
 
 
-# Label, icon, what to say, and which elements of the document it is taken from.
-_SECTIONS: tuple[tuple[str, str, type[Element], tuple[str, ...]], ...] = (
-    (
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """``tags`` are the elements of the document it is taken from."""
+
+    label: str
+    kind: type[Element]
+    icon: str
+    tags: tuple[str, ...]
+
+
+_SECTIONS = (
+    _Section(
         "Overview",
-        "server-2",
         Overview,
-        ("name", "uuid", "title", "description", "metadata", "features", "clock", "pm"),
+        icon="server-2",
+        tags=("name", "uuid", "title", "description", "metadata", "features", "clock", "pm"),
     ),
-    ("OS information", "info-circle", OperatingSystem, ("os", "sysinfo")),
-    ("CPUs", "cpu", Processors, ("vcpu", "vcpus", "cpu", "cputune", "iothreads")),
-    (
+    _Section("OS information", OperatingSystem, icon="info-circle", tags=("os", "sysinfo")),
+    _Section("CPUs", Processors, icon="cpu", tags=("vcpu", "vcpus", "cpu", "cputune", "iothreads")),
+    _Section(
         "Memory",
-        "device-sd-card",
         Memory,
-        ("memory", "currentMemory", "maxMemory", "memoryBacking", "memtune", "numatune"),
+        icon="device-sd-card",
+        tags=("memory", "currentMemory", "maxMemory", "memoryBacking", "memtune", "numatune"),
     ),
-    ("Boot Options", "rotate-clockwise", Boot, ("os", "on_poweroff", "on_reboot", "on_crash")),
+    _Section(
+        "Boot Options",
+        Boot,
+        icon="rotate-clockwise",
+        tags=("os", "on_poweroff", "on_reboot", "on_crash"),
+    ),
 )
 
 
@@ -180,8 +194,13 @@ def hardware(xml: str) -> list[Part]:
     """Overview, OS, CPUs, memory and boot, then every device. Raises ``XmlError``."""
     root = parse(xml)
     sections = [
-        Part(label, icon, kind(root).facts(), _print(*(root.findall(tag) for tag in tags)))
-        for label, icon, kind, tags in _SECTIONS
+        Part(
+            section.label,
+            section.icon,
+            section.kind(root).facts(),
+            _print(*(root.findall(tag) for tag in section.tags)),
+        )
+        for section in _SECTIONS
     ]
     return sections + _devices(root)
 

@@ -19,7 +19,10 @@ class Input(Device):
 
     @property
     def icon(self) -> str:  # type: ignore[override]
-        return "keyboard" if self.type == "keyboard" else "mouse"
+        icon = "mouse"
+        if self.type == "keyboard":
+            icon = "keyboard"
+        return icon
 
     @property
     def kind(self) -> str:
