@@ -5,6 +5,7 @@ times slower than emulated. So firmware is run under both, on a machine without 
 SeaBIOS resets at once (``rebootTimeout='0'``) and libvirt then destroys (``on_reboot``).
 """
 
+import contextlib
 import time
 from collections.abc import Mapping
 
@@ -18,7 +19,7 @@ LONGEST, TOLERATED = 8.0, 1.0
 
 
 def probe(connection: libvirt.virConnect, capabilities: Mapping[str, str]) -> Acceleration:
-    """Takes a few seconds. Only x86 has firmware that resets by itself; elsewhere KVM is trusted."""
+    """Takes a few seconds. Only x86's firmware resets by itself; elsewhere KVM is trusted."""
     if "kvm" not in capabilities:
         return Acceleration.ABSENT
     if "<arch>x86_64</arch>" not in capabilities["kvm"]:
@@ -48,7 +49,5 @@ def _seconds_to_reset(connection: libvirt.virConnect, virtualization: str) -> fl
 
 
 def _destroy(dom: libvirt.virDomain) -> None:
-    try:
+    with contextlib.suppress(libvirt.libvirtError):  # it has ended by itself, as it should
         dom.destroy()
-    except libvirt.libvirtError:
-        pass  # it has ended by itself, as it should

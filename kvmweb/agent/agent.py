@@ -1,10 +1,8 @@
 """The agent: holds hosts by a lease, keeps them connected, runs their jobs."""
 
-import asyncio
 import contextlib
 import fcntl
 import logging
-import socket
 import threading
 import time
 from datetime import timedelta
@@ -69,6 +67,10 @@ class Agent:
         Host.objects.filter(agent=self.name).update(agent="")
         self._lock.close()
 
+    def wake(self) -> None:
+        """Look at once whether there is something to do."""
+        self._wake.set()
+
     def _take_lock(self, path: Path) -> None:
         """The kernel drops the lock with the process, however that ends: whoever gets it knows
         that an earlier agent of this name is dead and its jobs are lost.
@@ -125,7 +127,7 @@ class Agent:
         for pk, host in ours.items():
             if pk not in self.links:
                 self._generations[pk] = host.generation
-                self.links[pk] = HostLink(host, when_settled=self._wake.set)
+                self.links[pk] = HostLink(host, when_settled=self.wake)
                 self.links[pk].start()
 
     def _others(self) -> list[str]:
@@ -160,6 +162,6 @@ class Agent:
             job = worker.claim(self.name, queue, busy)
             if job is None:
                 return
-            run = worker.Run(job, when_done=self._wake.set)
+            run = worker.Run(job, when_done=self.wake)
             runs.append(run)
             run.start()

@@ -9,6 +9,7 @@ class Sampler:
     def __init__(self, connection: libvirt.virConnect) -> None:
         self._connection = connection
         self._last: dict[str, int] = {}
+        self._cpu()
 
     def take(self) -> dict[str, float]:
         """``cpu_percent`` of all processors since the last call, and ``memory_used_kib``.

@@ -23,7 +23,7 @@ PER_HOST = 4
 
 
 class Run(threading.Thread):
-    """One job being done. ``give_up`` lets it go where it got stuck in a call that never returns."""
+    """One job being done. ``give_up`` lets go of one stuck in a call that never returns."""
 
     def __init__(self, job: Job, *, when_done: Callable[[], None]) -> None:
         super().__init__(name=f"job {job.kind}", daemon=True)

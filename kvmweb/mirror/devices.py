@@ -1,23 +1,18 @@
 """Node devices."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import libvirt
 
-from kvmweb.mirror.rows import reconcile
+from kvmweb.mirror.rows import Fields, described, reconcile
 from kvmweb.models import Host, NodeDevice
 from kvmweb.models.live import announce
 from kvmweb.spec import nodedev
 
 
 def read_all(host: Host, connection: libvirt.virConnect) -> None:
-    fresh = {}
-    for device in connection.listAllDevices():
-        try:
-            fresh[device.name()] = _fields(device)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_NODE_DEVICE:
-                raise
+    fresh = described(connection.listAllDevices(), lambda device: device.name(), _fields)
     _save(host, NodeDevice.objects.filter(host=host), fresh)
 
 
@@ -37,7 +32,7 @@ def _fields(device: libvirt.virNodeDevice) -> dict[str, Any]:
     return {"parent": facts.parent, "capability": facts.capability, "xml": xml}
 
 
-def _save(host: Host, rows: Any, fresh: dict[str, dict[str, Any]]) -> None:
+def _save(host: Host, rows: Any, fresh: Mapping[str, Fields]) -> None:
     changed, appeared_or_gone = reconcile(rows, "name", fresh, host=host)
     if changed or appeared_or_gone:
         announce(f"devices:{host.pk}")

@@ -1,12 +1,12 @@
 """Domains -> machines."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import libvirt
 
-from kvmweb.mirror.rows import reconcile
+from kvmweb.mirror.rows import Fields, described, reconcile
 from kvmweb.models import Host, Machine, State
 from kvmweb.models.live import announce
 from kvmweb.spec import domain, probe
@@ -33,22 +33,19 @@ def read_all(host: Host, connection: libvirt.virConnect) -> None:
         dom.UUID(): STATES[stats["state.state"]]
         for dom, stats in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0)
     }
-    fresh = {}
-    for dom in connection.listAllDomains():
+
+    def fields(dom: libvirt.virDomain) -> dict[str, Any]:
         key = dom.UUID()
-        if dom.name().startswith(probe.PREFIX):
-            continue
-        try:
-            fresh[uuid.UUID(bytes=key)] = _fields(
-                dom,
-                state=states[key] if key in states else STATES[dom.state()[0]],
-                is_persistent=key in persistent,
-                is_autostart=key in autostart,
-                has_managed_save=key in saved,
-            )
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
+        return _fields(
+            dom,
+            state=states[key] if key in states else STATES[dom.state()[0]],
+            is_persistent=key in persistent,
+            is_autostart=key in autostart,
+            has_managed_save=key in saved,
+        )
+
+    ours = [dom for dom in connection.listAllDomains() if not _is_probe(dom)]
+    fresh = described(ours, lambda dom: uuid.UUID(bytes=dom.UUID()), fields)
     _save(host, Machine.objects.filter(host=host), fresh)
 
 
@@ -56,7 +53,7 @@ def read(host: Host, connection: libvirt.virConnect, key: str) -> None:
     machine_uuid = uuid.UUID(key)
     try:
         dom = connection.lookupByUUID(machine_uuid.bytes)
-        if dom.name().startswith(probe.PREFIX):
+        if _is_probe(dom):
             return
         fresh = {
             machine_uuid: _fields(
@@ -72,6 +69,11 @@ def read(host: Host, connection: libvirt.virConnect, key: str) -> None:
             raise
         fresh = {}
     _save(host, Machine.objects.filter(host=host, uuid=machine_uuid), fresh)
+
+
+def _is_probe(dom: libvirt.virDomain) -> bool:
+    """Whether it is ours, of agent/acceleration.py, and nobody's machine."""
+    return bool(dom.name().startswith(probe.PREFIX))
 
 
 def _uuids(connection: libvirt.virConnect, flags: int) -> Collection[bytes]:
@@ -108,7 +110,7 @@ def _fields(dom: libvirt.virDomain, *, state: State, **flags: bool) -> dict[str,
     }
 
 
-def _save(host: Host, rows: Any, fresh: dict[uuid.UUID, dict[str, Any]]) -> None:
+def _save(host: Host, rows: Any, fresh: Mapping[uuid.UUID, Fields]) -> None:
     changed, appeared_or_gone = reconcile(rows, "uuid", fresh, host=host)
     touched = changed | appeared_or_gone
     announce(*(f"machine:{key}" for key in touched), *(["machines"] if touched else []))

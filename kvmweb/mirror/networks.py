@@ -1,18 +1,20 @@
 """Virtual networks -> networks."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import libvirt
 
-from kvmweb.mirror.rows import reconcile
+from kvmweb.mirror.rows import Fields, described, reconcile
 from kvmweb.models import Host, Network
 from kvmweb.models.live import announce
 from kvmweb.spec import network
 
 
 def read_all(host: Host, connection: libvirt.virConnect) -> None:
-    fresh = {uuid.UUID(bytes=net.UUID()): _fields(net) for net in connection.listAllNetworks()}
+    networks = connection.listAllNetworks()
+    fresh = described(networks, lambda net: uuid.UUID(bytes=net.UUID()), _fields)
     _save(host, Network.objects.filter(host=host), fresh)
 
 
@@ -41,7 +43,7 @@ def _fields(net: libvirt.virNetwork) -> dict[str, Any]:
     }
 
 
-def _save(host: Host, rows: Any, fresh: dict[uuid.UUID, dict[str, Any]]) -> None:
+def _save(host: Host, rows: Any, fresh: Mapping[uuid.UUID, Fields]) -> None:
     changed, appeared_or_gone = reconcile(rows, "uuid", fresh, host=host)
     touched = changed | appeared_or_gone
     announce(*(f"network:{key}" for key in touched), *(["networks"] if touched else []))

@@ -1,13 +1,33 @@
 """Bring rows in line with what libvirt says, touching only those that differ."""
 
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import libvirt
 from django.db import transaction
 from django.db.models import Model, QuerySet
 
 M = TypeVar("M", bound=Model)
 Fields = Mapping[str, Any]
+logger = logging.getLogger(__name__)
+
+
+def described(
+    things: Iterable[Any], key: Callable[[Any], Any], fields: Callable[[Any], Fields]
+) -> dict[Any, Fields]:
+    """The fields of each thing by its key. What vanished while we looked, or what libvirt itself
+    can't describe, is left out; it must not cost us the rest of the host.
+    """
+    found = {}
+    for thing in things:
+        try:
+            found[key(thing)] = fields(thing)
+        except libvirt.libvirtError as error:
+            if not thing.connect().isAlive():
+                raise
+            logger.warning("left out %s: %s", thing.name(), error)
+    return found
 
 
 def reconcile(
@@ -27,9 +47,7 @@ def reconcile(
         if value not in known
     ]
     changed = [
-        value
-        for value, fields in fresh.items()
-        if value in known and _update(known[value], fields)
+        value for value, fields in fresh.items() if value in known and _update(known[value], fields)
     ]
     made = {getattr(row, key) for row in new}
     if gone or new or changed:

@@ -1,22 +1,23 @@
 """Storage pools and their volumes."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import libvirt
 
-from kvmweb.mirror.rows import reconcile
-from kvmweb.models import Host, Pool, Volume
+from kvmweb.mirror.rows import Fields, described, reconcile
+from kvmweb.models import Host, Pool
 from kvmweb.models.live import announce
 from kvmweb.spec import storage
 
 
 def read_all(host: Host, connection: libvirt.virConnect) -> None:
     found = {uuid.UUID(bytes=pool.UUID()): pool for pool in connection.listAllStoragePools()}
-    fresh = {key: _fields(pool) for key, pool in found.items()}
+    fresh = described(found.values(), lambda pool: uuid.UUID(bytes=pool.UUID()), _fields)
     _save(host, Pool.objects.filter(host=host), fresh)
-    for key, pool in found.items():
-        _save_volumes(host, key, pool)
+    for key in fresh:
+        _save_volumes(host, key, found[key])
 
 
 def read(host: Host, connection: libvirt.virConnect, key: str) -> None:
@@ -53,7 +54,7 @@ def _fields(pool: libvirt.virStoragePool) -> dict[str, Any]:
     }
 
 
-def _save(host: Host, rows: Any, fresh: dict[uuid.UUID, dict[str, Any]]) -> None:
+def _save(host: Host, rows: Any, fresh: Mapping[uuid.UUID, Fields]) -> None:
     changed, appeared_or_gone = reconcile(rows, "uuid", fresh, host=host)
     _announce(*(changed | appeared_or_gone))
 
@@ -63,13 +64,7 @@ def _save_volumes(host: Host, key: uuid.UUID, pool: libvirt.virStoragePool) -> N
     if row is None:
         return
     volumes = pool.listAllVolumes() if row.is_active else []
-    fresh = {}
-    for volume in volumes:
-        try:
-            fresh[volume.name()] = _volume_fields(volume)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
-                raise
+    fresh = described(volumes, lambda volume: volume.name(), _volume_fields)
     changed, appeared_or_gone = reconcile(row.volumes.all(), "name", fresh, pool=row)
     if changed or appeared_or_gone:
         _announce(key)

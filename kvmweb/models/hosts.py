@@ -40,9 +40,7 @@ class Host(models.Model):
     name = models.CharField(_("name"), max_length=63, unique=True)
     uri = models.CharField(_("libvirt URI"), max_length=500)
 
-    state = models.CharField(
-        max_length=20, choices=HostState.choices, default=HostState.CONNECTING
-    )
+    state = models.CharField(max_length=20, choices=HostState.choices, default=HostState.CONNECTING)
     state_reason = models.TextField(blank=True)
     state_since = models.DateTimeField(default=timezone.now)
     agent = models.CharField(max_length=200, blank=True)

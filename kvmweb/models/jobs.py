@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import models
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from kvmweb.models.access import SEE, ApiToken, User, Viewer, may
@@ -108,11 +109,11 @@ class Job(models.Model):
         self.save(update_fields={*fields, "log"})
         announce(*self.topics)
 
-    def progress(self, percent: int | None, message: str) -> None:
+    def progress(self, percent: int | None, message: str | Promise) -> None:
         """Show how far the work is (0 to 100, None where it can't be known) and in which step."""
         self.check_cancelled()
-        self.say(message)
-        self.write(percent=percent, message=message)
+        self.say(str(message))
+        self.write(percent=percent, message=str(message))
 
     def say(self, line: str) -> None:
         """Append a line to the log; saved with the next ``write``."""

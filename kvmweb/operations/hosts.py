@@ -28,7 +28,9 @@ def checked_uri(uri: str) -> str:
         parts = urlsplit(uri)
         has_password = parts.password is not None
     except ValueError:
-        raise ValueError(now("This is not a URI. An example: qemu+ssh://root@host/system")) from None
+        raise ValueError(
+            now("This is not a URI. An example: qemu+ssh://root@host/system")
+        ) from None
     driver, plus, transport = parts.scheme.partition("+")
     if not driver or "://" not in uri:
         raise ValueError(now("This is not a URI. An example: qemu+ssh://root@host/system"))
@@ -41,9 +43,17 @@ def checked_uri(uri: str) -> str:
     return uri
 
 
+def checked_name(name: str) -> str:
+    """Raises ``ValueError``: the name is part of addresses in the API."""
+    if not all(letter.isalnum() or letter in "._-" for letter in name) or not name[0].isalnum():
+        raise ValueError(now("Use letters, digits, dots, dashes and underscores only."))
+    return name
+
+
 Name = Annotated[
     str,
     StringConstraints(min_length=1, max_length=63),
+    AfterValidator(checked_name),
     Field(title="Name", description="A short name for this host, unique on this site."),
 ]
 Uri = Annotated[
@@ -52,16 +62,6 @@ Uri = Annotated[
     AfterValidator(checked_uri),
     Field(title="libvirt URI", description="For example qemu+ssh://root@host/system"),
 ]
-
-
-def checked_name(name: str) -> str:
-    """Raises ``ValueError``: the name is part of addresses in the API."""
-    if not all(letter.isalnum() or letter in "._-" for letter in name) or not name[0].isalnum():
-        raise ValueError(now("Use letters, digits, dots, dashes and underscores only."))
-    return name
-
-
-Name = Annotated[Name, AfterValidator(checked_name)]
 
 
 @operation(_("Test"), needs=HOSTS, icon="plug-connected", is_for_site=True)

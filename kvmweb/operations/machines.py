@@ -81,8 +81,11 @@ def shut_down(job: Job, machine: Machine) -> None:
         waited = time.monotonic() - started
         if waited > SHUT_DOWN_SECONDS:
             raise OperationError(
-                _("The guest has not shut down within %d s. It may not listen to the power button. "
-                "Shut it down from inside, or use Force off.") % SHUT_DOWN_SECONDS
+                _(
+                    "The guest has not shut down within %d s. It may not listen to the power "
+                    "button. Shut it down from inside, or use Force off."
+                )
+                % SHUT_DOWN_SECONDS
             )
         if waited - pressed >= PRESS_EVERY:
             dom.shutdown()
@@ -230,7 +233,7 @@ def _deletable(machine: Machine, path: str) -> libvirt.virStorageVol:
 
 def paths(machine: Machine) -> set[str]:
     """Where the machine's disks lie on its host, now and after its next start."""
-    found = set()
+    found: set[str] = set()
     for disk in disks(machine.xml) + disks(machine.inactive_xml or machine.xml):
         if disk.pool:
             volumes = Volume.objects.filter(

@@ -31,7 +31,7 @@ OPERATIONS: dict[str, "Operation"] = {}
 
 
 class Refused(Exception):
-    """The operation was not begun. ``fields`` says which argument is to blame for which sentence."""
+    """The operation was not begun. ``fields``: which argument is to blame for which sentence."""
 
     def __init__(self, sentence: Text, *, fields: dict[str, str] | None = None) -> None:
         super().__init__(str(sentence))
@@ -70,6 +70,9 @@ class Operation:
     overrules: Sequence[str]
     is_for_site: bool
     undo: Callable[[Job], None] | None
+    check: Callable[[Any, Any], dict[str, str]] | None
+    # The name of the function's one argument that takes them all, as a model; or "".
+    takes_all: str
 
     @property
     def name(self) -> str:
@@ -99,9 +102,7 @@ class Operation:
         if isinstance(target, Machine) and self.when and target.state not in self.when:
             return Conflict(
                 self.otherwise
-                or format_lazy(
-                    _("The machine is {state}."), state=State(target.state).label
-                )
+                or format_lazy(_("The machine is {state}."), state=State(target.state).label)
             )
         return None
 
@@ -121,18 +122,21 @@ class Operation:
         token: ApiToken | None = None,
         address: str | None = None,
     ) -> Job:
-        """A queued job. Raises ``Forbidden``, ``Conflict`` or ``Invalid``, and then nothing is written."""
+        """A queued job. Raises ``Forbidden``, ``Conflict`` or ``Invalid``, having written nothing."""
         problem = self._problem(user, target)
         if problem:
             raise problem
-        values = self.validate(arguments or {}).model_dump(mode="json")
+        filled_in = self.validate(arguments or {})
+        fields = self.check(target, filled_in) if self.check else {}
+        if fields:
+            raise Invalid(_("Some values need another look."), fields=fields)
         job = Job(
             kind=self.kind,
             user=user,
             username=user.username,
             token=token,
             address=address,
-            arguments=values,
+            arguments=filled_in.model_dump(mode="json"),
             **_target_fields(target),
         )
         if self.is_for_site:
@@ -165,7 +169,8 @@ class Operation:
 
     def run(self, job: Job) -> None:
         """Do it, in the agent. Raises ``OperationError`` with the sentence for the person."""
-        arguments = dict(self.validate(job.arguments))
+        filled_in = self.validate(job.arguments)
+        arguments = {self.takes_all: filled_in} if self.takes_all else dict(filled_in)
         if self.target is None:
             self.function(job, **arguments)
         else:
@@ -197,6 +202,7 @@ def operation(
     overrules: Sequence[str] = (),
     is_for_site: bool = False,
     undo: Callable[[Job], None] | None = None,
+    check: Callable[[Any, Any], dict[str, str]] | None = None,
 ) -> Callable[[Callable[..., Any]], Operation]:
     """Register the function as an operation of its module's noun, or of ``noun``.
 
@@ -208,16 +214,20 @@ def operation(
     which the agent gives it up. ``overrules``: operations on the same machine that are cancelled
     when this one is asked for. ``is_for_site``: do it in the site's own queue, even if the target
     is a host, so that a host that does not answer can't hold it. ``undo``: removes what a job left
-    half made whose agent died.
+    half made whose agent died. ``check``: a sentence per field that is wrong, told from the target
+    and the arguments before there is a job; it reads the mirror only.
+
+    A function with many arguments takes them as one, a pydantic model.
     """
 
     def register(function: Callable[..., Any]) -> Operation:
+        arguments, takes_all = _arguments(function)
         made = Operation(
             function=function,
             noun=noun or function.__module__.rpartition(".")[2],
             label=label,
             target=_target(function),
-            arguments=_arguments(function),
+            arguments=arguments,
             needs=needs,
             when=tuple(when),
             otherwise=otherwise,
@@ -228,6 +238,8 @@ def operation(
             overrules=tuple(overrules),
             is_for_site=is_for_site,
             undo=undo,
+            check=check,
+            takes_all=takes_all,
         )
         OPERATIONS[made.kind] = made
         return made
@@ -288,7 +300,7 @@ def _target(function: Callable[..., Any]) -> type[Model] | None:
     return found
 
 
-def _arguments(function: Callable[..., Any]) -> type[BaseModel]:
+def _arguments(function: Callable[..., Any]) -> tuple[type[BaseModel], str]:
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
         parameter.name: (
@@ -298,8 +310,11 @@ def _arguments(function: Callable[..., Any]) -> type[BaseModel]:
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
+    for name, (hint, _default) in fields.items():
+        if inspect.isclass(hint) and issubclass(hint, BaseModel):
+            return hint, name
     config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-    return create_model(f"{function.__name__}_arguments", __config__=config, **fields)
+    return create_model(f"{function.__name__}_arguments", __config__=config, **fields), ""
 
 
 def _target_fields(target: Model | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The live socket: names of things that changed, to browsers that asked for them and may see them."""
+"""The live socket: names of things that changed, for browsers that asked and may see them."""
 
 import time
 from collections import defaultdict
@@ -24,11 +24,11 @@ WITHDRAWN = 4001
 _SUMMARIES = {"machines", "hosts", "networks", "pools"}
 _OF_HOST = {"host", "devices", "usage"}
 _ROWS: dict[str, Callable[[Viewer], QuerySet[Any]]] = {
-    "machine": lambda user: Machine.objects.visible_to(user),
-    "network": lambda user: Network.objects.visible_to(user),
-    "pool": lambda user: Pool.objects.visible_to(user),
-    "host": lambda user: Host.objects.visible_to(user),
-    "job": lambda user: Job.objects.visible_to(user),
+    "machine": Machine.objects.visible_to,
+    "network": Network.objects.visible_to,
+    "pool": Pool.objects.visible_to,
+    "host": Host.objects.visible_to,
+    "job": Job.objects.visible_to,
 }
 
 
@@ -48,11 +48,11 @@ def visible_topics(user: Viewer, topics: Iterable[str]) -> set[str]:
 
 
 def _known(user: Viewer, kind: str, keys: list[str]) -> set[str]:
+    rows = _ROWS["host" if kind in _OF_HOST else kind](user)
+    field = "pk" if kind in {"job", *_OF_HOST} else "uuid"
     if kind in _OF_HOST:
-        rows, field = Host.objects.visible_to(user), "pk"
         keys = [key for key in keys if key.isascii() and key.isdigit() and len(key) < 19]
     else:
-        rows, field = _ROWS[kind](user), "pk" if kind == "job" else "uuid"
         keys = [key for key in keys if _is_uuid(key)]
     return {str(key) for key in rows.filter(**{f"{field}__in": keys}).values_list(field, flat=True)}
 
@@ -61,7 +61,7 @@ def _is_uuid(text: str) -> bool:
     return len(text) == 36 and all(letter in "0123456789abcdef-" for letter in text)
 
 
-class LiveConsumer(AsyncJsonWebsocketConsumer):
+class LiveConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]  # channels has no types
     """``{"subscribe": [topics]}`` comes in and replaces the earlier list; ``{"changed": topic}``
     goes out.
     """
@@ -95,7 +95,7 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         """A channel-layer message of type ``changed``."""
         if time.monotonic() - self.checked > CHECK_SESSION_EVERY:
             self.checked = time.monotonic()
-            if not await self._is_signed_in():
+            if not await database_sync_to_async(self._is_signed_in)():
                 await self.close(code=WITHDRAWN)
                 return
         await self.send_json({"changed": event["topic"]})
@@ -104,7 +104,6 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         for topic in self.topics:
             await self.channel_layer.group_discard(group(topic), self.channel_name)
 
-    @database_sync_to_async
     def _is_signed_in(self) -> bool:
         session = type(self.scope["session"])(self.scope["session"].session_key)
         return bool(get_user(_Request(session)).is_authenticated)  # type: ignore[arg-type]

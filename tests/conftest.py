@@ -1,0 +1,110 @@
+"""The cast and the stage: Alice administers, Bob operates, Victor looks, Charlie is a stranger."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import libvirt
+import pytest
+from django.conf import settings
+from pytest_django import Settings
+
+from kvmweb.agent.agent import Agent
+from kvmweb.models import Host, HostState, Job, Machine, Role, User
+from kvmweb.virt import connections
+from tests.waiting import until
+
+# Playwright's synchronous interface runs an event loop in the test's own thread; Django's ORM is
+# still called from plain functions there.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+
+WORLD = Path(__file__).with_name("world.xml")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A database file: the agent's threads could not share one that lives in memory."""
+    file = tmp_path_factory.mktemp("database") / "test.sqlite3"
+    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(file)
+
+
+@pytest.fixture
+def state_directory(tmp_path: Path, settings: Settings) -> Path:
+    settings.STATE_DIR = tmp_path
+    return tmp_path
+
+
+def _user(name: str, role: Role) -> User:
+    return User.objects.create_user(name, password=f"{name} has a secret", role=role)
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """Administrator."""
+    return _user("alice", Role.ADMINISTRATOR)
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """Operator."""
+    return _user("bob", Role.OPERATOR)
+
+
+@pytest.fixture
+def victor(db: None) -> User:
+    """Viewer."""
+    return _user("victor", Role.VIEWER)
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    """Signed in, without any role."""
+    return _user("charlie", Role.NONE)
+
+
+@dataclass
+class Stage:
+    """An agent in this process and its first host, on libvirt's test driver (tests/world.xml)."""
+
+    agent: Agent
+    host: Host
+
+    @property
+    def connection(self) -> libvirt.virConnect:
+        """The agent's own: another one to the same URI would be another world."""
+        return connections.connection(self.host.pk)
+
+    def machine(self, name: str = "web1") -> Machine:
+        return Machine.objects.get(host=self.host, name=name)
+
+    def connect(self, name: str, uri: str) -> Host:
+        """One more host, settled: connected, or known not to be."""
+        host = Host.objects.create(name=name, uri=uri)
+        self.agent.wake()
+        until(lambda: _state(host) != HostState.CONNECTING, what=f"{name} to be settled")
+        host.refresh_from_db()
+        return host
+
+    def finish(self, job: Job) -> Job:
+        """The job, ended."""
+        until(lambda: job.wait(0.2), what=f"{job} to end")
+        return job
+
+
+@pytest.fixture
+def agent(transactional_db: None, state_directory: Path) -> Iterator[Stage]:
+    running = Agent(f"test-{uuid.uuid4().hex[:8]}")
+    running.start()
+    stage = Stage(running, Host(name="local"))
+    try:
+        stage.host = stage.connect("local", f"test://{WORLD}")
+        assert stage.host.is_connected, stage.host.state_reason
+        yield stage
+    finally:
+        running.stop()
+
+
+def _state(host: Host) -> str:
+    return Host.objects.values_list("state", flat=True).get(pk=host.pk)
