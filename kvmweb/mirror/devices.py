@@ -27,12 +27,15 @@ def read(host: Host, connection: libvirt.virConnect, key: str) -> None:
 
 
 def _fields(device: libvirt.virNodeDevice) -> dict[str, Any]:
-    xml = device.XMLDesc()
+    return {"xml": device.XMLDesc()}
+
+
+def _derive(xml: str) -> dict[str, Any]:
     facts = nodedev.facts(xml)
-    return {"parent": facts.parent, "capability": facts.capability, "xml": xml}
+    return {"parent": facts.parent, "capability": facts.capability}
 
 
 def _save(host: Host, rows: Any, fresh: Mapping[str, Fields]) -> None:
-    changed, appeared_or_gone = reconcile(rows, "name", fresh, host=host)
+    changed, appeared_or_gone = reconcile(rows, "name", fresh, _derive, host=host)
     if changed or appeared_or_gone:
         announce(f"devices:{host.pk}")

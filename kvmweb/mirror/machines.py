@@ -94,24 +94,23 @@ def _fields(dom: libvirt.virDomain, *, state: State, **flags: bool) -> dict[str,
     inactive = ""
     if flags["is_persistent"] and state not in (State.SHUTOFF, State.CRASHED):
         inactive = dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    return {"name": dom.name(), "state": state, "xml": xml, "inactive_xml": inactive, **flags}
+
+
+def _derive(xml: str) -> dict[str, Any]:
     facts = domain.facts(xml)
     return {
-        "name": dom.name(),
-        "state": state,
         "title": facts.title,
         "description": facts.description,
         "vcpus": facts.vcpus,
         "memory_kib": facts.memory_kib,
         "virtualization": facts.virtualization,
         "graphics": facts.graphics,
-        "xml": xml,
-        "inactive_xml": inactive,
-        **flags,
     }
 
 
 def _save(host: Host, rows: Any, fresh: Mapping[uuid.UUID, Fields]) -> None:
-    changed, appeared_or_gone = reconcile(rows, "uuid", fresh, host=host)
+    changed, appeared_or_gone = reconcile(rows, "uuid", fresh, _derive, host=host)
     touched = changed | appeared_or_gone
     announce(*(f"machine:{key}" for key in touched), *(["machines"] if touched else []))
     if appeared_or_gone:

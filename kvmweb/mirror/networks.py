@@ -30,20 +30,21 @@ def read(host: Host, connection: libvirt.virConnect, key: str) -> None:
 
 
 def _fields(net: libvirt.virNetwork) -> dict[str, Any]:
-    xml = net.XMLDesc()
-    facts = network.facts(xml)
     return {
         "name": net.name(),
         "is_active": bool(net.isActive()),
         "is_persistent": bool(net.isPersistent()),
         "is_autostart": bool(net.autostart()),
-        "forward_mode": facts.forward_mode,
-        "bridge": facts.bridge,
-        "xml": xml,
+        "xml": net.XMLDesc(),
     }
 
 
+def _derive(xml: str) -> dict[str, Any]:
+    facts = network.facts(xml)
+    return {"forward_mode": facts.forward_mode, "bridge": facts.bridge}
+
+
 def _save(host: Host, rows: Any, fresh: Mapping[uuid.UUID, Fields]) -> None:
-    changed, appeared_or_gone = reconcile(rows, "uuid", fresh, host=host)
+    changed, appeared_or_gone = reconcile(rows, "uuid", fresh, _derive, host=host)
     touched = changed | appeared_or_gone
     announce(*(f"network:{key}" for key in touched), *(["networks"] if touched else []))

@@ -37,25 +37,26 @@ def read(host: Host, connection: libvirt.virConnect, key: str) -> None:
 
 
 def _fields(pool: libvirt.virStoragePool) -> dict[str, Any]:
-    xml = pool.XMLDesc()
     _state, capacity, allocation, available = pool.info()
-    facts = storage.pool_facts(xml)
     return {
         "name": pool.name(),
-        "type": facts.type,
         "is_active": bool(pool.isActive()),
         "is_persistent": bool(pool.isPersistent()),
         "is_autostart": bool(pool.autostart()),
-        "target_path": facts.target_path,
         "capacity_bytes": capacity,
         "allocation_bytes": allocation,
         "available_bytes": available,
-        "xml": xml,
+        "xml": pool.XMLDesc(),
     }
 
 
+def _derive(xml: str) -> dict[str, Any]:
+    facts = storage.pool_facts(xml)
+    return {"type": facts.type, "target_path": facts.target_path}
+
+
 def _save(host: Host, rows: Any, fresh: Mapping[uuid.UUID, Fields]) -> None:
-    changed, appeared_or_gone = reconcile(rows, "uuid", fresh, host=host)
+    changed, appeared_or_gone = reconcile(rows, "uuid", fresh, _derive, host=host)
     _announce(*(changed | appeared_or_gone))
 
 
@@ -65,20 +66,24 @@ def _save_volumes(host: Host, key: uuid.UUID, pool: libvirt.virStoragePool) -> N
         return
     volumes = pool.listAllVolumes() if row.is_active else []
     fresh = described(volumes, lambda volume: volume.name(), _volume_fields)
-    changed, appeared_or_gone = reconcile(row.volumes.all(), "name", fresh, pool=row)
+    changed, appeared_or_gone = reconcile(
+        row.volumes.all(), "name", fresh, _derive_volume, pool=row
+    )
     if changed or appeared_or_gone:
         _announce(key)
 
 
 def _volume_fields(volume: libvirt.virStorageVol) -> dict[str, Any]:
-    xml = volume.XMLDesc()
+    return {"xml": volume.XMLDesc()}
+
+
+def _derive_volume(xml: str) -> dict[str, Any]:
     facts = storage.volume_facts(xml)
     return {
         "path": facts.path,
         "format": facts.format,
         "capacity_bytes": facts.capacity_bytes,
         "allocation_bytes": facts.allocation_bytes,
-        "xml": xml,
     }
 
 

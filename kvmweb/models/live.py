@@ -25,14 +25,14 @@ def group(topic: str) -> str:
 
 def announce(*topics: str) -> None:
     """Say, once the transaction is committed, that these things changed."""
-    for topic in topics:
-        message = {"type": "changed", "topic": topic}
-        transaction.on_commit(lambda t=topic, m=message: _send(group(t), m))  # type: ignore[misc]
+    if topics:
+        messages = [(group(topic), {"type": "changed", "topic": topic}) for topic in topics]
+        transaction.on_commit(lambda: run_in_loop(_send(messages)))
 
 
 def wake_agents() -> None:
     """Say, once the transaction is committed, that there is a job or a host to look at."""
-    transaction.on_commit(lambda: _send(AGENTS, {"type": "wake"}))
+    transaction.on_commit(lambda: run_in_loop(_send([(AGENTS, {"type": "wake"})])))
 
 
 def use_loop(loop: asyncio.AbstractEventLoop) -> None:
@@ -45,10 +45,11 @@ def run_in_loop(coroutine: Coroutine[Any, Any, Any]) -> None:
     asyncio.run_coroutine_threadsafe(coroutine, _running_loop())
 
 
-def _send(group_name: str, message: dict[str, Any]) -> None:
+async def _send(messages: list[tuple[str, dict[str, Any]]]) -> None:
     layer = get_channel_layer()
     assert layer is not None
-    run_in_loop(layer.group_send(group_name, message))
+    for group_name, message in messages:
+        await layer.group_send(group_name, message)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
