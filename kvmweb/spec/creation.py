@@ -373,5 +373,6 @@ def volume_name(machine: str, *, taken: Container[str], suffix: str = "qcow2") -
     stem = re.sub(r"[^\w.+-]+", "-", machine).strip("-.") or "machine"
     # File systems count bytes, at most 255 of them, and the number needs its place too.
     stem = stem.encode()[:200].decode(errors="ignore")
-    numbered = (f"{stem}-{number}.{suffix}" for number in count(1))
-    return next(name for name in chain([f"{stem}.{suffix}"], numbered) if name not in taken)
+    ending = f".{suffix}" if suffix else ""
+    numbered = (f"{stem}-{number}{ending}" for number in count(1))
+    return next(name for name in chain([stem + ending], numbered) if name not in taken)

@@ -21,6 +21,7 @@ class Volume(Element):
     name = Field("name")
     path = Field("target/path")
     format = Field("target/format/@type")
+    mode = Field("target/permissions/mode")
     capacity_bytes = Size("capacity", default="bytes")
     allocation_bytes = Size("allocation", default="bytes")
     backing_path = Field("backingStore/path")
