@@ -1,0 +1,120 @@
+"""A small mirrored world, and everyone who may ask about it."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.test import Client
+from pytest_django.fixtures import Settings
+
+from kvmweb.models import (
+    ApiToken,
+    Host,
+    HostState,
+    Job,
+    Machine,
+    Network,
+    NodeDevice,
+    Pool,
+    Role,
+    State,
+    User,
+    Volume,
+)
+
+NOBODY = "nobody"
+EVERYONE = (NOBODY, "charlie", "victor", "bob", "alice")
+ROLES = {
+    "charlie": Role.NONE,
+    "victor": Role.VIEWER,
+    "bob": Role.OPERATOR,
+    "alice": Role.ADMINISTRATOR,
+}
+DOMAIN = "<domain type='qemu'><name>web1</name><devices><graphics type='vnc'/></devices></domain>"
+
+
+@pytest.fixture(autouse=True)
+def _api_alone(settings: Settings) -> None:
+    settings.ROOT_URLCONF = "tests.api.urls"
+
+
+@dataclass
+class World:
+    host: Host
+    machine: Machine
+    network: Network
+    pool: Pool
+    volume: Volume
+    device: NodeDevice
+    job: Job
+
+    def add_machine(self, name: str, **fields: object) -> Machine:
+        values = {"host": self.host, "uuid": uuid4(), "state": State.SHUTOFF, "xml": DOMAIN}
+        return Machine.objects.create(name=name, **{**values, **fields})
+
+
+@pytest.fixture
+def people(db: None) -> dict[str, User]:
+    """By name. Nobody here needs a password, and hashing four for every test takes a second."""
+    return {name: User.objects.create(username=name, role=role) for name, role in ROLES.items()}
+
+
+@pytest.fixture
+def clients(people: dict[str, User]) -> dict[str, Client]:
+    """Everyone with their token; ``NOBODY`` without."""
+    return {NOBODY: Client(), **{name: client_of(user) for name, user in people.items()}}
+
+
+@pytest.fixture
+def alice_api(clients: dict[str, Client]) -> Client:
+    return clients["alice"]
+
+
+@pytest.fixture
+def bob_api(clients: dict[str, Client]) -> Client:
+    return clients["bob"]
+
+
+@pytest.fixture
+def world(people: dict[str, User]) -> World:
+    host = Host.objects.create(
+        name="local", uri="qemu:///system", state=HostState.CONNECTED, capabilities_xml="<a/>"
+    )
+    pool = Pool.objects.create(
+        host=host, uuid=uuid4(), name="default", is_active=True, xml="<pool/>"
+    )
+    return World(
+        host=host,
+        machine=Machine.objects.create(
+            host=host,
+            uuid=UUID("9e3f5c1a-6d0b-4f5e-8a58-1f2f3c4d5e6f"),
+            name="web1",
+            state=State.RUNNING,
+            graphics="vnc",
+            xml=DOMAIN,
+        ),
+        network=Network.objects.create(
+            host=host, uuid=uuid4(), name="default", is_active=True, xml="<network/>"
+        ),
+        pool=pool,
+        volume=Volume.objects.create(pool=pool, name="web1.qcow2", xml="<volume/>"),
+        device=NodeDevice.objects.create(host=host, name="computer", xml="<device/>"),
+        job=Job.objects.create(
+            kind="machines.pause", user=people["bob"], username="bob", host=host
+        ),
+    )
+
+
+def post(client: Client, address: str, body: object = None, **headers: str) -> Any:
+    """As JSON. Jobs are not waited for: no agent is here to end them."""
+    return client.post(
+        address,
+        body or {},
+        content_type="application/json",
+        headers={"Prefer": "respond-async", **headers},
+    )
+
+
+def client_of(user: User) -> Client:
+    return Client(headers={"Authorization": f"Bearer {ApiToken.issue(user, 'test')[1]}"})
