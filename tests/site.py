@@ -116,6 +116,23 @@ class Site:
         return httpx.Client(base_url=self.url + "/api/v1", headers=headers, timeout=30)
 
 
+    def browser_session(self, user: str = "admin", password: str = PASSWORD) -> httpx.Client:
+        """A client that is signed in through the sign-in page, as a browser would be."""
+        client = httpx.Client(base_url=self.url, timeout=30)
+        client.get("/accounts/login/").raise_for_status()
+        answer = client.post(
+            "/accounts/login/",
+            data={
+                "login": user,
+                "password": password,
+                "csrfmiddlewaretoken": client.cookies["csrftoken"],
+            },
+            headers={"Referer": self.url},
+        )
+        assert answer.status_code == 302, answer.text
+        return client
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
