@@ -9,12 +9,12 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from kvmweb.models import Job, Privilege
+from kvmweb.models import Job, JobState, Privilege
 from kvmweb.models.access import Viewer
 from kvmweb.models.access import may as is_allowed
 from kvmweb.models.jobs import UNFINISHED
-from kvmweb.operations.operation import Operation
-from kvmweb.templatetags.show import icon
+from kvmweb.operations.operation import OPERATIONS, Operation
+from kvmweb.templatetags.show import icon, state
 
 register = template.Library()
 Context = Any  # django.template.Context is a stack of dicts without a useful type
@@ -66,50 +66,81 @@ def has_dialog(operation: Operation) -> bool:
     return bool(operation.confirm or operation.arguments.model_fields)
 
 
+@register.filter
+def label(job: Job) -> str:
+    """What a job does, in the words of its button."""
+    operation = OPERATIONS.get(job.kind)
+    return str(operation.label) if operation else job.kind
+
+
+@register.simple_tag
+def progress_line(job: Job) -> SafeString:
+    """How far a job is; without a number it only moves."""
+    value = "" if job.percent is None else format_html(' value="{}"', job.percent)
+    return format_html(
+        '<progress class="progress-line" max="100" aria-label="{}"{}></progress>', label(job), value
+    )
+
+
 @register.simple_tag(takes_context=True)
 def operation_button(
-    context: Context, operation: Operation, target: Model, look: str = "btn", label: str = "text"
+    context: Context, operation: Operation, target: Model, look: str = "btn", show: str = "text"
 ) -> SafeString:
     """A button for the operation; where it is refused, one that says why.
 
-    ``look``: its classes. ``label``: "text" shows the label, "icon" leaves it to the tooltip.
+    ``look``: its classes. ``show``: "text" shows the label, "icon" leaves it to the tooltip, and
+    "menu" writes the reason of a refusal below it.
     """
     refusal = operation.refusal(context["user"], target)
-    inside = icon(operation.icon) if operation.icon else SafeString("")
-    text = operation.label
-    inside += format_html(
-        '<span class="visually-hidden">{}</span>' if label == "icon" else "<span>{}</span>", text
-    )
-    tip = refusal or (text if label == "icon" else "")
-    attributes = _refused(operation, target, refusal) if refusal else _asking(operation, target)
+    is_danger = operation.is_dangerous and not refusal
     return format_html(
-        '<button type="button" class="{}{}" title="{}"{}>{}</button>{}',
+        '<button type="button" class="{}{}{}"{}>{}{}</button>{}',
         look,
         " disabled" if refusal else "",
-        tip,
-        attributes,
-        inside,
-        _reason(operation, target, refusal) if refusal else "",
+        " is-dangerous" if is_danger else "",
+        _refused(operation, target, refusal, show) if refusal else _asking(operation, target, show),
+        icon(operation.icon) if operation.icon else "",
+        _words(operation, refusal, show),
+        _reason(operation, target, refusal) if refusal and show != "menu" else "",
     )
 
 
-def _asking(operation: Operation, target: Model) -> SafeString:
+def _words(operation: Operation, refusal: str | None, show: str) -> SafeString:
+    if show == "icon":
+        return format_html('<span class="visually-hidden">{}</span>', operation.label)
+    if show == "menu" and refusal:
+        return format_html("<span>{}<small>{}</small></span>", operation.label, refusal)
+    return format_html("<span>{}</span>", operation.label)
+
+
+def _asking(operation: Operation, target: Model, show: str) -> SafeString:
     url = operate_url(operation, target)
+    tip = format_html(' title="{}"', operation.label) if show == "icon" else ""
     if has_dialog(operation):
-        return format_html(' hx-get="{}" hx-target="#dialog" aria-haspopup="dialog"', url)
-    return format_html(' hx-post="{}" hx-swap="none" hx-disable="this"', url)
+        return format_html('{} hx-get="{}" hx-target="#dialog" aria-haspopup="dialog"', tip, url)
+    return format_html('{} hx-post="{}" hx-swap="none" hx-disable="this"', tip, url)
+
+
+def _refused(operation: Operation, target: Model, refusal: str, show: str) -> SafeString:
+    # Not `disabled`: that would take the button from the keyboard, and with it the reason.
+    if show == "menu":
+        return SafeString(' aria-disabled="true"')
+    return format_html(
+        ' aria-disabled="true" aria-describedby="{}" title="{}"',
+        _reason_id(operation, target),
+        refusal,
+    )
 
 
 def _reason_id(operation: Operation, target: Model) -> str:
     return f"why-{operation.name}-{target.pk}"
 
 
-def _refused(operation: Operation, target: Model, refusal: str) -> SafeString:
-    # Not `disabled`: that would take the button from the keyboard, and with it the reason.
-    return format_html(
-        ' aria-disabled="true" aria-describedby="{}"', _reason_id(operation, target)
-    )
-
-
 def _reason(operation: Operation, target: Model, refusal: str) -> SafeString:
     return format_html('<span id="{}" hidden>{}</span>', _reason_id(operation, target), refusal)
+
+
+@register.simple_tag
+def job_state(job: Job) -> SafeString:
+    """The state of a job; a running one looks different from a running machine."""
+    return state("working" if job.state == JobState.RUNNING else job.state, job.get_state_display())

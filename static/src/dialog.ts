@@ -4,14 +4,16 @@ const dialog = document.querySelector<HTMLDialogElement>("#dialog");
 
 if (dialog) {
   new MutationObserver(() => {
-    if (dialog.childElementCount > 0 && !dialog.open) {
-      dialog.showModal();
-      dialog.querySelector<HTMLElement>("[autofocus]")?.focus();
-    }
+    if (dialog.childElementCount === 0) return;
+    if (!dialog.open) dialog.showModal();
+    const wrong = dialog.querySelector<HTMLElement>("[aria-invalid]");
+    (wrong ?? dialog.querySelector<HTMLElement>("[autofocus]"))?.focus();
   }).observe(dialog, { childList: true });
   dialog.addEventListener("close", () => dialog.replaceChildren());
   dialog.addEventListener("click", (event) => {
-    if ((event.target as Element).closest("[data-close]")) dialog.close();
+    if (!(event.target as Element).closest("[data-close]")) return;
+    event.preventDefault(); // without scripts it is a link back
+    dialog.close();
   });
   document.addEventListener("closedialog", () => dialog.close());
 }

@@ -3,8 +3,8 @@
  * when one of its topics is announced on the websocket: at once, then at most every 300 ms.
  *
  * A topic is asked for after the page was rendered, so what changed in between would be missed:
- * whenever a topic is newly asked for (at first, for a new region, after a reconnect) the regions
- * that carry it are fetched once.
+ * whenever a topic is new (at first, for a new region, after a reconnect) the regions that carry it
+ * are fetched once, as soon as the server has said that it listens.
  */
 import htmx from "htmx.org";
 import { isSignedOut } from "./session";
@@ -12,6 +12,7 @@ import { isSignedOut } from "./session";
 const THROTTLE_MS = 300;
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 10_000;
+const SIGNED_OUT = 4001;
 
 interface Fetching {
   isBusy: boolean;
@@ -24,6 +25,7 @@ interface Fetching {
 const fetchings = new WeakMap<Element, Fetching>();
 let socket: WebSocket | undefined;
 let asked = new Set<string>();
+let unheard = new Set<string>(); // asked for, and not known to be listened to
 let retryMs = FIRST_RETRY_MS;
 let retryTimer: number | undefined;
 let isCheckDue = false;
@@ -95,18 +97,22 @@ function ask(): void {
   const wanted = new Set(regions().flatMap(topicsOf));
   const isSame = wanted.size === asked.size && [...wanted].every((topic) => asked.has(topic));
   if (isSame) return;
-  const fresh = [...wanted].filter((topic) => !asked.has(topic));
+  unheard = new Set([...wanted].filter((topic) => unheard.has(topic) || !asked.has(topic)));
   asked = wanted;
   socket.send(JSON.stringify({ subscribe: [...wanted] }));
+}
+
+function refreshAll(topics: Set<string>): void {
   for (const region of regions()) {
-    if (topicsOf(region).some((topic) => fresh.includes(topic))) refresh(region);
+    if (topicsOf(region).some((topic) => topics.has(topic))) refresh(region);
   }
 }
 
 function heard(message: MessageEvent<string>): void {
-  const { changed } = JSON.parse(message.data) as { changed?: string };
-  if (!changed) return;
-  for (const region of regions()) if (topicsOf(region).includes(changed)) refresh(region);
+  const { changed } = JSON.parse(message.data) as { changed?: string; subscribed?: number };
+  const topics = changed ? new Set([changed]) : unheard;
+  if (!changed) unheard = new Set();
+  refreshAll(topics);
 }
 
 function show(state: "live" | "connecting"): void {
@@ -129,11 +135,13 @@ function connect(): void {
   opening.addEventListener("open", () => {
     retryMs = FIRST_RETRY_MS;
     asked = new Set();
+    unheard = new Set();
     show("live");
     ask();
   });
-  opening.addEventListener("close", () => {
+  opening.addEventListener("close", (event) => {
     if (socket !== opening) return;
+    if (event.code === SIGNED_OUT) return location.reload();
     show("connecting");
     // Spread out, so that a thousand browsers do not come back in the same millisecond.
     retryTimer = window.setTimeout(connect, retryMs * (0.5 + Math.random()));

@@ -45,6 +45,7 @@ if (toasts) {
     if (isSignedOut(event.detail.ctx.response?.raw)) event.preventDefault();
   });
   document.addEventListener("htmx:response:error", (event) => {
+    if (event.detail.ctx.text?.includes("data-toast")) return; // the answer says it itself
     const status = event.detail.ctx.response?.status ?? 0;
     if (status === 403) complain(toasts.dataset.forbidden);
     else if (status === 404) complain(toasts.dataset.missing);
