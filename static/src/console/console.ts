@@ -108,9 +108,13 @@ export class Console {
   #ended({ code, reason }: connection.End): void {
     this.#hangUp();
     const final = FINAL_SENTENCES[code];
-    if (final) this.#showText("ended", reason || this.#say(final));
+    if (final) this.#disconnected(reason || this.#say(final));
     else if (code === connection.STOPPED) this.#retry(this.#say("stopped"));
     else this.#retry(reason || this.#say("lost"));
+  }
+
+  #disconnected(reason: string): void {
+    this.#showText("ended", this.#say("disconnected", { reason }));
   }
 
   #refused({ kind, sentence }: Refusal): void {
