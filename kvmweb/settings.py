@@ -139,6 +139,7 @@ LOGIN_REDIRECT_URL = "/"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_ADAPTER = "kvmweb.web.accounts.Adapter"
+ACCOUNT_FORMS = {"login": "kvmweb.web.accounts.SignInForm"}
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_SESSION_REMEMBER = None
@@ -185,6 +186,10 @@ STATIC_ROOT = STATE_DIR / "static"
 # esbuild names its own files by content; whitenoise serves them from where they are built.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
+
+# Seconds; 0 is without end. Idle: a console that may be used, and no key or pointer came from it.
+CONSOLE_IDLE_SECONDS = int(os.environ.get("KVMWEB_CONSOLE_IDLE_SECONDS") or 3600)
+CONSOLE_MAXIMUM_SECONDS = int(os.environ.get("KVMWEB_CONSOLE_MAXIMUM_SECONDS") or 43200)
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
