@@ -23,14 +23,16 @@ dev: ## Serve the site, and restart or rebuild whatever changes
 
 lint: ## Check everything that can be checked without running it
 	@deploy/setup lint
-	ruff check .
-	ruff format --check .
-	mypy kvmweb
-	lint-imports
-	djhtml --check --tabwidth 2 templates
-	npm run --silent lint
-	$(PYTHON) manage.py check
-	$(PYTHON) manage.py makemigrations --check --dry-run
+	@failed=; try() { echo "--> $$*"; "$$@" || failed="$$failed, $$1 $$2"; }; \
+	try ruff check .; \
+	try ruff format --check .; \
+	try mypy kvmweb; \
+	try lint-imports; \
+	try djhtml --check --tabwidth 2 templates; \
+	try npm run --silent lint; \
+	try $(PYTHON) manage.py check; \
+	try $(PYTHON) manage.py makemigrations --check --dry-run; \
+	[ -z "$$failed" ] || { echo "Not clean:$${failed#,}"; exit 1; }
 
 format: ## Write all code the way `make lint` wants it
 	@deploy/setup lint

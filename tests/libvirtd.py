@@ -166,7 +166,7 @@ class PrivateLibvirtd:
 
     def _inside(self, *command: str) -> None:
         subprocess.run(
-            ["nsenter", "-t", str(self._init), "--mount", "--pid", "--", *command],
+            ["nsenter", "-t", str(self._init), "--mount", "--pid", "--root", "--", *command],
             check=True,
             stdin=subprocess.DEVNULL,
             timeout=30,
@@ -185,6 +185,8 @@ class PrivateLibvirtd:
             wait_until(lambda: self.pid != pid, "libvirtd ended")
 
     def _answers(self) -> bool:
+        if not self.socket.exists():
+            return False
         try:
             libvirt.open(self.uri).close()
         except libvirt.libvirtError:

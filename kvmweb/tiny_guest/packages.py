@@ -66,8 +66,9 @@ def busybox(cache: Path) -> Path:
 
 
 def _is_static(program: Path) -> bool:
+    beginning = program.read_bytes()[:4096]
     # A dynamic one names its loader near the beginning.
-    return b"/ld-linux" not in program.read_bytes()[:4096]
+    return beginning.startswith(b"\x7fELF") and b"/ld-linux" not in beginning
 
 
 def agent(cache: Path) -> list[Path]:
