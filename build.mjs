@@ -17,6 +17,14 @@ const TARGET = "static/dist";
 const ENTRIES = ["app.ts", "console.ts", "theme.ts", "app.css"];
 const ICONS = "node_modules/@tabler/icons/icons";
 
+// {% icon "x" %}, {% nav_link ... "x" %}, {{ icons }}#x, and icon="x" or icon = "x" in Python.
+const USES = [
+  /{% icon "([a-z0-9-]+)"/g,
+  /{% nav_link [^%]*"([a-z0-9-]+)" %}/g,
+  /{{ icons }}#([a-z0-9-]+)/g,
+  /\bicon\s*[=(]\s*"([a-z0-9-]+)"/g,
+];
+
 function filesBelow(directory, suffix) {
   return readdirSync(directory, { recursive: true })
     .filter((name) => name.endsWith(suffix))
@@ -27,9 +35,7 @@ function iconNames() {
   const names = new Set();
   for (const path of [...filesBelow("templates", ".html"), ...filesBelow("kvmweb", ".py")]) {
     const text = readFileSync(path, "utf8");
-    for (const [, name] of text.matchAll(/(?:{% icon |\bicon ?[=(] ?)"([a-z0-9-]+)"/g))
-      names.add(name);
-    for (const [, name] of text.matchAll(/{% nav_link [^%]*"([a-z0-9-]+)" %}/g)) names.add(name);
+    for (const use of USES) for (const [, name] of text.matchAll(use)) names.add(name);
   }
   for (const path of filesBelow(SOURCE, ".ts")) {
     const found = readFileSync(path, "utf8").matchAll(/icons\.svg#([a-z0-9-]+)/g);

@@ -94,7 +94,8 @@ _TOKENS = re.compile(
 @register.filter
 def highlighted_xml(document: str) -> SafeString:
     """Tags, attributes and values of a document in colours; the text itself is untouched."""
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     for found in _TOKENS.finditer(document):
         pieces.append(escape(document[at : found.start()]))
         pieces.append(f'<span class="{found.lastgroup}">{escape(found.group())}</span>')
@@ -103,18 +104,21 @@ def highlighted_xml(document: str) -> SafeString:
 
 
 @register.simple_tag
-def meter(percent: float | None, label: str | Promise, text: str = "") -> SafeString:
+def meter(percent: float | str | None, label: str | Promise, text: str = "") -> SafeString:
     """A usage bar with its number beside it; the number is what a screen reader reads."""
-    if percent is None:
+    if percent is None or percent == "":  # a template says "" for what is not there
         return format_html('<span class="text-secondary">{}</span>', _("not known"))
-    whole = round(percent)
+    whole = round(float(percent))
     level = "high" if whole >= 90 else "middle" if whole >= 75 else "low"
     return format_html(
-        '<meter class="meter meter-{}" min="0" max="100" value="{}" aria-label="{}"></meter>'
-        '<span class="meter-text">{}</span>',
+        '<span class="meter meter-{}" role="meter" aria-label="{}" aria-valuemin="0"'
+        ' aria-valuemax="100" aria-valuenow="{}"><svg viewBox="0 0 100 1" '
+        'preserveAspectRatio="none" fill="currentColor" aria-hidden="true">'
+        '<rect width="{}" height="1"/></svg></span><span class="meter-text">{}</span>',
         level,
-        whole,
         label,
+        whole,
+        whole,
         text or f"{whole} %",
     )
 
@@ -124,5 +128,5 @@ def form_field(field: BoundField) -> SafeString:
     """The input of a form's field, in the site's looks and bound to its hint and error."""
     kind = field.widget_type
     look = {"checkbox": "form-check-input", "select": "form-select"}.get(kind, "form-control")
-    attributes = {"class": f"{look} is-invalid" if field.errors else look}
+    attributes: dict[str, str | bool] = {"class": f"{look} is-invalid" if field.errors else look}
     return SafeString(field.as_widget(attrs=attributes))

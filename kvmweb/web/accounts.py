@@ -3,6 +3,7 @@
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.forms import LoginForm
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -22,7 +23,19 @@ class Adapter(DefaultAccountAdapter):  # type: ignore[misc]
         return False
 
 
-class TokenForm(forms.ModelForm[ApiToken]):
+class SignInForm(LoginForm):  # type: ignore[misc]
+    """Without the link to a password reset by mail: an administrator sets a new one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password"].help_text = ""
+        self.fields["login"].widget.attrs["autofocus"] = True
+        self.fields["remember"].label = _("Stay signed in")
+        for field in self.fields.values():
+            field.widget.attrs.pop("placeholder", None)
+
+
+class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
     class Meta:
         model = ApiToken
         fields = ("name",)

@@ -7,7 +7,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from kvmweb.models import Job, JobState
+from kvmweb.models import Job, JobState, User
 from kvmweb.models.jobs import UNFINISHED
 from kvmweb.operations import jobs
 from kvmweb.operations.operation import Refused
@@ -71,6 +71,7 @@ def page(request: HttpRequest, pk: str) -> HttpResponse:
 @require_POST
 def cancel(request: HttpRequest, pk: str) -> HttpResponse:
     job = get_object_or_404(Job.objects.visible_to(request.user), pk=pk)
+    assert isinstance(request.user, User)
     try:
         jobs.cancel(request.user, job)
     except Refused as refused:

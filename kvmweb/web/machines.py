@@ -43,7 +43,7 @@ TABS = (
     ("xml", "machine_xml", _("XML")),
     ("jobs", "machine_jobs", _("Jobs")),
 )
-JOBS_SHOWN = 50
+JOBS_SHOWN, NAMES_SHOWN = 50, 3
 
 
 @require_safe
@@ -284,7 +284,7 @@ def _box(machine: Machine, disk: Disk, path: str, volume: Volume | None) -> dict
     others = _others_with(machine, path)
     reasons = [
         (volume is None, _("It is in no storage pool.")),
-        (bool(others), _("Used by %(names)s too.") % {"names": ", ".join(others)}),
+        (bool(others), _("Used by %(names)s too.") % {"names": _names(others)}),
     ]
     doubts = [
         (disk.device in ("cdrom", "floppy"), _("Removable media.")),
@@ -301,6 +301,14 @@ def _box(machine: Machine, disk: Disk, path: str, volume: Volume | None) -> dict
         "is_ticked": not why_not and not why_kept,
         "note": " ".join(why_not + why_kept),
     }
+
+
+def _names(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    text = ", ".join(names[:NAMES_SHOWN])
+    return (
+        str(_("%(names)s and %(more)d more") % {"names": text, "more": more}) if more > 0 else text
+    )
 
 
 def _volume(machine: Machine, disk: Disk) -> Volume | None:

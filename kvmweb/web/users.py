@@ -16,7 +16,7 @@ from kvmweb.models import Role, User
 from kvmweb.models.access import USERS, may
 
 
-class UserForm(forms.ModelForm[User]):
+class UserForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
     password = forms.CharField(
         label=gettext_lazy("Password"),
         strip=False,
@@ -58,7 +58,7 @@ class UserForm(forms.ModelForm[User]):
         return cleaned
 
     def save(self, commit: bool = True) -> User:  # noqa: FBT001, FBT002 -- Django's signature
-        user = super().save(commit=False)
+        user: User = super().save(commit=False)
         if self.cleaned_data["password"]:
             user.set_password(self.cleaned_data["password"])
         if commit:

@@ -15,7 +15,7 @@ function place(menu: HTMLElement, button: HTMLElement): void {
   const isRoomBelow = at.bottom + GAP + height <= innerHeight || at.top < height;
   const top = isRoomBelow ? at.bottom + GAP : at.top - GAP - height;
   const left = at.left + width <= innerWidth - GAP ? at.left : at.right - width;
-  menu.style.top = `${Math.max(GAP, top)}px`;
+  menu.style.top = `${Math.max(GAP, Math.min(top, innerHeight - height - GAP))}px`;
   menu.style.left = `${Math.max(GAP, left)}px`;
   menu.dataset.placed = "";
 }
