@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Any
 
-from websockify.websocket import WebSocketWantWriteError
+from websockify.websocket import WebSocketWantReadError, WebSocketWantWriteError
 from websockify.websockifyserver import CompatibleWebSocket
 
 from kvmweb.console.rfb import RfbError
@@ -68,7 +68,7 @@ class ConsoleSocket(CompatibleWebSocket):  # type: ignore[misc]  # websockify ha
         if self.socket is None:
             return
         reason = reason.encode()[:123].decode(errors="ignore")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RfbError):
             with contextlib.suppress(WebSocketWantWriteError):
                 self.shutdown(socket.SHUT_RDWR, code, reason)
             self._linger()
@@ -84,8 +84,14 @@ class ConsoleSocket(CompatibleWebSocket):  # type: ignore[misc]  # websockify ha
             for _, event in waiting.poll(left * 1000):
                 if event & select.POLLOUT:
                     self.flush()
-                if event & ~select.POLLOUT and not self.socket.recv(4096):
+                if event & ~select.POLLOUT and self._has_answered():
                     return
+
+    def _has_answered(self) -> bool:
+        try:
+            return self.recvmsg() is None
+        except WebSocketWantReadError:
+            return False
 
 
 _OPTIONS = [

@@ -70,7 +70,8 @@ class Display:
         return viewer
 
     def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # closed before
+            self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for viewer in self.viewers:
             with contextlib.suppress(OSError):

@@ -85,6 +85,7 @@ class ConsoleSite:
             additional_headers=cookies,
             compression=None,
             max_size=None,
+            close_timeout=1,
         )
 
 
