@@ -39,7 +39,7 @@ def _as_get(method: str | None) -> str | None:
     return "GET" if method == "HEAD" else method
 
 
-def nothing_here(request: HttpRequest, rest: str) -> HttpResponseBase:
+def nothing_here(request: HttpRequest) -> HttpResponseBase:
     return not_found().response()
 
 

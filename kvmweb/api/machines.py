@@ -42,7 +42,11 @@ CREATION_EXAMPLES = {
         "disk_gib": 20,
         "pool": "default",
     },
-    "libvirt's XML": {"host": "local", "xml": "<domain type='kvm'><name>web1</name>…</domain>"},
+    "libvirt's XML": {
+        "host": "local",
+        "xml": "<domain type='kvm'><name>web2</name><memory unit='MiB'>512</memory>"
+        "<os><type>hvm</type></os></domain>",
+    },
 }
 CONSOLE_EXAMPLES = {"to look only": {"level": "view"}, "to use it": {"level": "control"}}
 

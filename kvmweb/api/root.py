@@ -3,7 +3,7 @@
 from typing import Any, NoReturn
 
 from django.http import HttpRequest
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, re_path
 from ninja import NinjaAPI
 from ninja.errors import ValidationErrorContext
 
@@ -30,7 +30,7 @@ class Api(NinjaAPI):
         raise bad_input(fields)
 
     def _get_urls(self) -> list[URLResolver | URLPattern]:
-        patterns = [*super()._get_urls(), path("<path:rest>", nothing_here)]
+        patterns = [*super()._get_urls(), re_path(r"[\s\S]*", nothing_here)]
         for pattern in patterns:
             assert isinstance(pattern, URLPattern)
             assert pattern.callback is not None

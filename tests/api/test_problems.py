@@ -37,6 +37,8 @@ def _post(client: Client, body: bytes | str, address: str = HOSTS) -> Any:
         "/api/v1/hosts/a/b/c/d",
         "/api/v1/docs",
         "/api/v1/hosts/%00",
+        "/api/v1/a%0Ab",
+        "/api/v1/machines%0A",
         "/api/v1/hosts/%ff%fe",
     ],
 )
