@@ -315,7 +315,7 @@ def _options(choices: Choices) -> Iterator[tuple[str, str]]:
     yield "channel", f"unix,target.type=virtio,target.name={GUEST_AGENT}"
     yield "input", "tablet,bus=usb"
     yield "controller", "usb,model=qemu-xhci"
-    yield "xml", "./devices/controller[@type='usb']/@ports=15"
+    yield "xml", './devices/controller[@type="usb"]/@ports=15'
     yield "tpm", "emulator,model=tpm-crb,version=2.0" if choices.has_tpm else "none"
     yield "rng", "/dev/urandom"
     yield "memballoon", "virtio"
@@ -362,6 +362,8 @@ def _quoted(text: str) -> str:
     """
     if not set(text) & set(",'\"\\"):
         return text
+    if not set(text) & set('"\\'):
+        return f'"{text}"'
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 

@@ -34,6 +34,8 @@ from kvmweb.web.operate import WAIT_SECONDS, status_of, submit
 from kvmweb.web.wizard import Step, Wizard
 
 VOLUMES_SHOWN = 100
+# Which step comes after the first depends on what is chosen there.
+ONWARD = "onward"
 # A second press of Create, while the first is still being answered, is the same wish.
 SAME_WISH_SECONDS = 30
 
@@ -61,7 +63,7 @@ def wizard(request: HttpRequest) -> HttpResponse:
         return render(request, "machines/create_volumes.html", context)
     state.examine()
     wanted = data.get("step", "") or (data.get("after", "") if "pick" in data else "")
-    step = state.reach(wanted or _first(state))
+    step = state.reach(_first(state) if wanted in ("", ONWARD) else wanted)
     return _page(request, state, step, is_finished=False)
 
 
@@ -143,16 +145,22 @@ def _page(
         "template": f"machines/create_{step.name}.html",
         "steps": _progress(state, place),
         "number": place + 1,
-        "next": state.steps[place + 1].name if step is not state.steps[-1] else "",
+        "next": _next(state, place),
         "previous": state.steps[place - 1].name if place else "",
         "errors": state.errors if is_finished or is_kept_from else {},
         "kept": [(name, state.typed[name]) for name in state.typed if name not in step.fields],
-        # A pasted document is too long for an address.
-        "method": "post" if "xml" in state.typed or step.name == "document" else "get",
+        # A pasted document is too long for an address, and the last step carries a CSRF token.
+        "method": "post" if "xml" in state.typed or step is state.steps[-1] else "get",
         "hosts": Host.objects.visible_to(request.user),
         **_of_step(state, step),
     }
     return render(request, "machines/create.html", context, status=status)
+
+
+def _next(state: Wizard, place: int) -> str:
+    if place == 0:
+        return ONWARD
+    return state.steps[place + 1].name if place + 1 < len(state.steps) else ""
 
 
 def _progress(state: Wizard, place: int) -> list[dict[str, Any]]:

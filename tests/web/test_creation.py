@@ -101,6 +101,24 @@ def test_the_tiny_guest_needs_no_questions(page: Client) -> None:
     assert 'value="tiny"' in html, "the source goes on with the form"
 
 
+def test_next_leads_on_from_the_first_step(page: Client) -> None:
+    assert 'name="step" value="onward"' in _get(page)
+    html = _get(page, step="onward")
+    assert _step(html) == "Operating system"
+    assert "Choose where the operating system comes from." in html
+    steps = {"tiny": "Ready", "iso": "Media", "pxe": "Memory and CPUs", "xml": "XML"}
+    for source, step in steps.items():
+        assert _step(_get(page, step="onward", source=source)) == step
+
+
+def test_no_token_gets_into_an_address(page: Client) -> None:
+    middle = _get(page, source="blank", step="storage").partition('id="create-form"')[2]
+    assert "csrfmiddlewaretoken" not in middle
+    last = _get(page, source="blank", step="ready").partition('id="create-form"')[2]
+    assert "csrfmiddlewaretoken" in last
+    assert 'method="post" novalidate' in last
+
+
 def test_what_was_typed_goes_on_through_the_steps(page: Client, pool: Pool) -> None:
     typed = {"source": "iso", "iso": "/pool/debian.iso", "memory_mib": "3000", "vcpus": "3"}
     html = _get(page, step="storage", **typed)

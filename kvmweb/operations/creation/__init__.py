@@ -58,6 +58,8 @@ def create(job: Job, host: Host, *, wish: Wish) -> None:
     for field, sentence in check(host, wish).items():
         raise OperationError(sentence, field=field)
     is_complete = False
+    if wish.name:
+        job.write(target_name=wish.name)
     try:
         if wish.xml:
             _from_xml(job, opened, wish)
@@ -76,6 +78,7 @@ def _from_xml(job: Job, opened: libvirt.virConnect, wish: Wish) -> None:
     except XmlError as error:
         raise OperationError(str(error), field="xml") from error
     domain.uuid = domain.uuid or str(uuid.uuid4())
+    job.write(target_name=domain.name)
     _check_free(opened, domain, field="xml")
     _define(job, opened, domain.name, domain.uuid, text_of(domain.tree), field="xml")
     if wish.start:
