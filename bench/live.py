@@ -20,7 +20,6 @@ from bench import world
 from tests.browser.chromium import launch, sign_in
 from tests.libvirtd import PrivateLibvirtd
 from tests.site import Site
-from tests.waiting import until
 
 ROUNDS, AIM_MS = 12, 100
 NAME = "machine-00099"
@@ -35,7 +34,8 @@ WATCH = """name => {
     if (!window.seen.length || window.seen.at(-1)[0] !== text)
       window.seen.push([text, performance.timeOrigin + performance.now()]);
   };
-  new MutationObserver(look).observe(document, {childList: true, subtree: true, characterData: true});
+  const everything = {childList: true, subtree: true, characterData: true};
+  new MutationObserver(look).observe(document, everything);
   look();
 }"""
 
@@ -77,7 +77,7 @@ def _step(
     *,
     is_from_return: bool = False,
 ) -> None:
-    # Updates of one region come at most every 300 ms: what is measured is the first of a quiet page.
+    # A region is updated at most every 300 ms; what is measured is the first of a quiet page.
     page.wait_for_timeout(400)
     began = time.time()
     act()

@@ -14,6 +14,7 @@ from pytest_django import Settings
 from kvmweb.agent.agent import Agent
 from kvmweb.models import Host, HostState, Job, Machine, Role, User
 from kvmweb.virt import connections
+from tests.site import Site
 from tests.waiting import until
 
 # Playwright's synchronous interface runs an event loop in the test's own thread; Django's ORM is
@@ -64,6 +65,13 @@ def charlie(db: None) -> User:
     return _user("charlie", Role.NONE)
 
 
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    """The real site in a process of its own, its first host on libvirt's test driver."""
+    with Site(uri=f"test://{WORLD}") as running:
+        yield running
+
+
 @dataclass
 class Stage:
     """An agent in this process and its first host, on libvirt's test driver (tests/world.xml)."""
@@ -73,7 +81,7 @@ class Stage:
 
     @property
     def connection(self) -> libvirt.virConnect:
-        """The agent's own: another one to the same URI would be another world."""
+        """The agent's own: to the test driver, another one would be another world."""
         return connections.connection(self.host.pk)
 
     def machine(self, name: str = "web1") -> Machine:

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -115,22 +116,21 @@ class Site:
         headers = {"Authorization": f"Bearer {self.token(user)}"}
         return httpx.Client(base_url=self.url + "/api/v1", headers=headers, timeout=30)
 
-
-    def browser_session(self, user: str = "admin", password: str = PASSWORD) -> httpx.Client:
+    @contextmanager
+    def browser_session(
+        self, user: str = "admin", password: str = PASSWORD
+    ) -> Iterator[httpx.Client]:
         """A client that is signed in through the sign-in page, as a browser would be."""
-        client = httpx.Client(base_url=self.url, timeout=30)
-        client.get("/accounts/login/").raise_for_status()
-        answer = client.post(
-            "/accounts/login/",
-            data={
-                "login": user,
-                "password": password,
-                "csrfmiddlewaretoken": client.cookies["csrftoken"],
-            },
-            headers={"Referer": self.url},
-        )
-        assert answer.status_code == 302, answer.text
-        return client
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            client.get("/accounts/login/").raise_for_status()
+            form = {"login": user, "password": password}
+            answer = client.post(
+                "/accounts/login/",
+                data={**form, "csrfmiddlewaretoken": client.cookies["csrftoken"]},
+                headers={"Referer": self.url},
+            )
+            assert answer.status_code == 302, answer.text
+            yield client
 
 
 def free_port() -> int:

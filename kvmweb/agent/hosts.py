@@ -1,5 +1,6 @@
 """One thread per host: it connects, mirrors, hears what changed, and connects again."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -86,7 +87,7 @@ class HostLink(threading.Thread):
         try:
             opened.registerCloseCallback(self._closed, None)
             events.listen(opened, self.host.pk)
-            connections.keep(self.host.pk, opened)
+            connections.keep(self.host.pk, self.host.uri, opened)
             mirror.everything(self.host, opened)
             write_state(self.host, HostState.CONNECTED)
             self._settled()
@@ -104,7 +105,7 @@ class HostLink(threading.Thread):
         clock = _Clock()
         sample = sampler.Sampler(opened)
         if self.host.acceleration == Acceleration.UNKNOWN:
-            threading.Thread(target=self._probe, args=[opened], daemon=True).start()
+            threading.Thread(target=self._probe, name="probe", daemon=True).start()
         while opened.isAlive() and not self._lost and not self._stopping.is_set():
             for name in self.names.take(clock.until_next()):
                 if name.kind != "wake":
@@ -129,8 +130,12 @@ class HostLink(threading.Thread):
                 raise
             logger.warning("%s: could not read %s", self.host.name, name, exc_info=True)
 
-    def _probe(self, opened: libvirt.virConnect) -> None:
-        write_acceleration(self.host, acceleration.probe(opened, self.host.domain_capabilities))
+    def _probe(self) -> None:
+        with contextlib.suppress(OperationError):  # the host is gone again: it is tried next time
+            opened = connections.connection(self.host.pk)
+            found = acceleration.probe(opened, self.host.domain_capabilities)
+            write_acceleration(self.host, found)
+        close_old_connections()
 
     def _closed(self, opened: libvirt.virConnect, reason: int, opaque: object) -> None:
         self._lost = _REASONS.get(reason, "The connection to the host was lost.")

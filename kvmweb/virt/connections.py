@@ -1,5 +1,10 @@
-"""The door to libvirt: one connection per host, opened by the agent, found here by everyone in its
-process who holds something that lives on a host.
+"""The door to libvirt. The agent keeps a host's first connection, on which it hears events; whoever
+else in its process talks to that host gets one for its thread.
+
+One thread per connection, because libvirt's client is not safe otherwise: when keepalive gives a
+silent host up, only one of the threads that wait for an answer is told, the next is left waiting
+and, should the host come back, the process ends in a segmentation fault (libvirt 9.0; reproduced
+by two calls at once on a connection to a frozen libvirtd). docs/decisions has the whole story.
 """
 
 import contextlib
@@ -26,18 +31,81 @@ class OnHost(Protocol):
     uuid: UUID
 
 
-_connections: dict[int, libvirt.virConnect] = {}
+class Door:
+    """A connected host. Connections that no thread holds wait here, at most ``SPARE`` of them."""
+
+    SPARE = 4
+
+    def __init__(self, uri: str, first: libvirt.virConnect) -> None:
+        self.first = first
+        self._uri = uri
+        self._idle: list[libvirt.virConnect] = []
+        self._is_closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def is_in_process(self) -> bool:
+        """Whether the driver runs in our own process, as test:/// does. Then there is no client
+        to be careful with, and every connection may even be a world of its own.
+        """
+        return self._uri.startswith("test:")
+
+    def take(self) -> libvirt.virConnect:
+        """A connection that no other thread uses. Raises ``OperationError``."""
+        while True:
+            with self._lock:
+                spare = self._idle.pop() if self._idle else None
+            if spare is None:
+                return open_connection(self._uri)
+            if spare.isAlive():
+                return spare
+
+    def give_back(self, used: libvirt.virConnect) -> None:
+        with self._lock:
+            if not self._is_closed and len(self._idle) < self.SPARE and used.isAlive():
+                self._idle.append(used)
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._idle.clear()
+
+
+class _Held:
+    """A thread's connection; it goes back when the thread ends, which drops its ``_mine``."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+        self.connection = door.take()
+
+    def __del__(self) -> None:
+        if hasattr(self, "connection"):
+            self.door.give_back(self.connection)
+
+
+class _Mine(threading.local):
+    def __init__(self) -> None:
+        self.held: dict[int, _Held] = {}
+
+
+_doors: dict[int, Door] = {}
+_mine = _Mine()
 _loop_started = threading.Lock()
 
 
 def connection(host_id: int) -> libvirt.virConnect:
-    """The open connection of a host. Raises ``OperationError`` while there is none."""
-    try:
-        return _connections[host_id]
-    except KeyError:
+    """This thread's connection to a host. Raises ``OperationError`` while the host has none."""
+    door = _doors.get(host_id)
+    if door is None:
         raise OperationError(
             "The host is not connected. Look at its page for the reason, then try again."
-        ) from None
+        )
+    if door.is_in_process:
+        return door.first
+    held = _mine.held.get(host_id)
+    if held is None or held.door is not door or not held.connection.isAlive():
+        held = _mine.held[host_id] = _Held(door)
+    return held.connection
 
 
 def domain(machine: OnHost) -> libvirt.virDomain:
@@ -45,15 +113,17 @@ def domain(machine: OnHost) -> libvirt.virDomain:
     return connection(machine.host_id).lookupByUUID(machine.uuid.bytes)
 
 
-def keep(host_id: int, opened: libvirt.virConnect) -> None:
-    """Make this the host's connection."""
-    _connections[host_id] = opened
+def keep(host_id: int, uri: str, first: libvirt.virConnect) -> None:
+    """The host is connected: hand out connections to it."""
+    _doors[host_id] = Door(uri, first)
 
 
-def forget(host_id: int, opened: libvirt.virConnect) -> None:
-    """Stop handing this connection out; a newer one stays."""
-    if _connections.get(host_id) is opened:
-        del _connections[host_id]
+def forget(host_id: int, first: libvirt.virConnect) -> None:
+    """Stop handing out connections beside this one; those of a newer one stay."""
+    door = _doors.get(host_id)
+    if door and door.first is first:
+        del _doors[host_id]
+        door.close()
 
 
 class Opening(threading.Thread):

@@ -25,5 +25,5 @@ def sign_in(page: Page, site: Site, user: str = "admin", password: str = PASSWOR
     page.goto(f"{site.url}/accounts/login/")
     page.fill("input[name=login]", user)
     page.fill("input[name=password]", password)
-    page.click("button[type=submit]")
+    page.press("input[name=password]", "Enter")
     page.wait_for_url(lambda url: "/accounts/login" not in url)
