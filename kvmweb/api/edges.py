@@ -26,6 +26,7 @@ def with_problems(view: View) -> View:
         method, request.method = request.method, _as_get(request.method)
         response = view(request, *args, **kwargs)
         request.method = method
+        response.setdefault("Cache-Control", "no-store")  # what one may see is for that one
         if isinstance(response, HttpResponseNotAllowed):
             return _not_allowed(response["Allow"]).response()
         return response

@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.test import Client
-from pytest_django.fixtures import Settings
 
 from kvmweb.models import (
     ApiToken,
@@ -32,11 +31,6 @@ ROLES = {
     "alice": Role.ADMINISTRATOR,
 }
 DOMAIN = "<domain type='qemu'><name>web1</name><devices><graphics type='vnc'/></devices></domain>"
-
-
-@pytest.fixture(autouse=True)
-def _api_alone(settings: Settings) -> None:
-    settings.ROOT_URLCONF = "tests.api.urls"
 
 
 @dataclass
