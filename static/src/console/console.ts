@@ -106,6 +106,7 @@ export class Console {
   }
 
   #ended({ code, reason }: connection.End): void {
+    this.#rfb = undefined;
     this.#hangUp();
     const final = FINAL_SENTENCES[code];
     if (final) this.#disconnected(reason || this.#say(final));
@@ -170,7 +171,8 @@ export class Console {
     this.#phase = phase;
     this.#root.dataset.phase = phase;
     part(this.#root, "state").textContent = text;
-    part(this.#root, "message").textContent = phase === "off" ? "" : text;
+    const isShownBelow = phase !== "off" && phase !== "connected";
+    part(this.#root, "message").textContent = isShownBelow ? text : "";
     part(this.#root, "reconnect").hidden = phase !== "waiting" && phase !== "ended";
     part(this.#root, "password").hidden = true;
     this.#toolbar.update(phase === "connected");

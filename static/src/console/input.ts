@@ -26,6 +26,7 @@ export class Input {
     watchChord(keys, () => this.leave());
     keys.addEventListener("focusin", () => this.#showKeys(!this.#isViewOnly));
     keys.addEventListener("focusout", () => this.#lostFocus());
+    keys.addEventListener("pointerdown", () => this.#touched());
     watchField(this.#field, {
       character: (character) => this.#press(...strokesFor(character, layoutNamed(chosenLayout()))),
       named: (key) => this.#pressNamed(key),
@@ -50,7 +51,6 @@ export class Input {
   }
 
   detach(): void {
-    // The canvas goes with the connection; that of the next one gets the keys back.
     if (this.#root.dataset.keys === "guest") this.#hadKeys = true;
     this.#rfb = undefined;
     this.#showKeys(false);
@@ -119,7 +119,19 @@ export class Input {
     this.#rfb.background = "transparent";
   }
 
+  /** noVNC takes the click: the button used last would keep the focus, and with it Enter and Space. */
+  #touched(): void {
+    const { activeElement } = document;
+    if (this.#isViewOnly && activeElement instanceof HTMLElement) activeElement.blur();
+  }
+
   #lostFocus(): void {
+    // noVNC takes its canvas away, and with it the focus, just before it says that it has ended:
+    // then the canvas of the next connection gets the keys back.
+    this.#hadKeys = this.#root.dataset.keys === "guest";
+    queueMicrotask(() => {
+      if (this.#rfb) this.#hadKeys = false;
+    });
     releaseKeys();
     this.#showKeys(false);
   }
