@@ -17,11 +17,11 @@ const TARGET = "static/dist";
 const ENTRIES = ["app.ts", "console.ts", "theme.ts", "app.css"];
 const ICONS = "node_modules/@tabler/icons/icons";
 
-// {% icon "x" %}, {% nav_link ... "x" %}, {{ icons }}#x, and icon="x" or icon = "x" in Python.
+// {% icon "x" %}, {% nav_link ... "x" %}, {icons}#x, and icon="x" or icon = "x" in Python.
 const USES = [
   /{% icon "([a-z0-9-]+)"/g,
   /{% nav_link [^%]*"([a-z0-9-]+)" %}/g,
-  /{{ icons }}#([a-z0-9-]+)/g,
+  /{icons}#([a-z0-9-]+)/g,
   /\bicon\s*[=(]\s*"([a-z0-9-]+)"/g,
 ];
 

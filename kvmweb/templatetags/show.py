@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
 from django import template
 from django.forms import BoundField
@@ -22,6 +23,7 @@ register = template.Library()
 
 
 @register.simple_tag
+@cache
 def icon(name: str) -> SafeString:
     """An icon of the sprite. It says nothing to a screen reader: the text beside it does."""
     return format_html(

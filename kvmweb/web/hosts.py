@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from kvmweb.models import Host, Job, JobState, NodeDevice
+from kvmweb.models import Host, JobState, NodeDevice
 from kvmweb.models.access import HOSTS, may
 from kvmweb.models.machines import ACTIVE
 from kvmweb.operations import hosts, of_noun
@@ -174,10 +174,4 @@ def _test(asking: Asking) -> HttpResponse:
     job.wait(WAIT_SECONDS)
     if job.state == JobState.FAILED:
         return asking.form(typed, {job.error_field: job.error}, status=422)
-    return asking.form(typed, {}, answer=_answer(job), job=job)
-
-
-def _answer(job: Job) -> str:
-    if job.state != JobState.DONE:
-        return str(_("No answer yet; it is tried on. See Jobs for how it ends."))
-    return str(_("%(hostname)s answers (%(driver)s). You can save.") % job.result)
+    return asking.form(typed, {}, job=job)

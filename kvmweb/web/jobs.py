@@ -4,12 +4,13 @@ from datetime import timedelta
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from kvmweb.models import Job, JobState, User
 from kvmweb.models.jobs import UNFINISHED
-from kvmweb.operations import jobs
+from kvmweb.operations import creation, jobs
 from kvmweb.operations.operation import Refused
 from kvmweb.web.operate import is_htmx, status_of
 from kvmweb.web.paging import page_of
@@ -58,14 +59,23 @@ def panel(request: HttpRequest) -> HttpResponse:
 @require_safe
 def page(request: HttpRequest, pk: str) -> HttpResponse:
     job = get_object_or_404(Job.objects.visible_to(request.user).select_related("host"), pk=pk)
-    templates = {"toast": "jobs/_toast.html", "job": "jobs/_job.html"}
+    templates = {name: f"jobs/_{name}.html" for name in ("toast", "job", "test")}
     context = {
         "job": job,
         "cancel_refusal": jobs.refusal(request.user, job),
         "seconds": (job.ended - job.started).total_seconds() if job.ended and job.started else None,
+        "is_waited_for": request.GET.get("then") == "machine",
+        "goto": _made(job) if request.GET.get("then") == "machine" else "",
     }
     name = templates.get(request.GET.get("fragment", ""), "jobs/page.html")
     return render(request, name, context)
+
+
+def _made(job: Job) -> str:
+    """Where to go when the machine that was waited for is there."""
+    if job.kind != creation.create.kind or job.state != JobState.DONE:
+        return ""
+    return reverse("machine_console", args=[job.result["uuid"]])
 
 
 @require_POST

@@ -100,6 +100,8 @@ class Asking:
             response = render(self.request, "operations/_told.html", {"job": job})
             response["HX-Trigger"] = "closedialog"
             return response
+        if not job.is_finished:
+            return redirect("job", job.pk)
         tell(self.request, job)
         return redirect(self.back)
 
@@ -130,17 +132,13 @@ def status_of(refused: Refused) -> int:
 
 
 def tell(request: HttpRequest, job: Job) -> None:
-    """Say on the next page how the job stands."""
+    """Say on the next page how the job ended."""
     name = job.target_name or job.result.get("name", "")
-    label = str(job_label(job))
+    label = f"{job_label(job)}: {name}" if name else str(job_label(job))
     if job.state == JobState.DONE:
-        text = _("%(label)s: %(name)s. Done.") if name else _("%(label)s: done.")
-        messages.success(request, text % {"label": label, "name": name})
-    elif job.is_finished:
-        messages.error(request, f"{label} {name}: {job.error or job.get_state_display()}")
+        messages.success(request, _("%(label)s. Done.") % {"label": label})
     else:
-        text = _("%(label)s: %(name)s is under way; see Jobs.")
-        messages.info(request, text % {"label": label, "name": name})
+        messages.error(request, f"{label}. {job.error or job.get_state_display()}")
 
 
 def job_label(job: Job) -> Any:

@@ -89,6 +89,8 @@ async function morph(region: HTMLElement, fetching: Fetching, text: string): Pro
   if (text === fetching.text || !region.isConnected) return;
   fetching.text = text;
   await htmx.swap({ text, target: region, sourceElement: region, swap: "outerMorph" });
+  // What somebody waited for is there: go on to it.
+  if (region.dataset.goto) location.assign(region.dataset.goto);
 }
 
 function ask(): void {
