@@ -43,8 +43,12 @@ class Site:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.manage("prepare", "--uri", self.uri)
-        self.start()
+        try:
+            self.manage("prepare", "--uri", self.uri)
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

@@ -115,6 +115,7 @@ class HostLink(threading.Thread):
                 write_usage(self.host, sample.take())
             if clock.is_due("everything", READ_AGAIN_EVERY):
                 self._read(opened, Name("everything"))
+                write_state(self.host, HostState.CONNECTED)
             close_old_connections()
 
     def _read(self, opened: libvirt.virConnect, name: Name) -> None:

@@ -33,12 +33,12 @@ def read(host: Host, connection: libvirt.virConnect) -> None:
 
 
 def write_state(host: Host, state: HostState, reason: str = "") -> None:
-    """How the agent stands with the host, and why, as a sentence."""
+    """How the agent stands with the host, and why, as a sentence. Connected: just read whole."""
     changes: dict[str, Any] = {"state": state, "state_reason": reason}
+    if state == HostState.CONNECTED:
+        Host.objects.filter(pk=host.pk).update(mirrored=timezone.now())
     if host.state != state:
         changes["state_since"] = timezone.now()
-    if state == HostState.CONNECTED:
-        changes["mirrored"] = timezone.now()
     if _write(host, **changes):
         # Whether a machine's buttons can be pressed depends on it.
         announce("machines", *(f"machine:{key}" for key in _machine_uuids(host)))

@@ -11,6 +11,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
@@ -99,7 +100,7 @@ def _create(request: HttpRequest, state: Wizard) -> HttpResponse:
         return _wrong(request, state)
     if job.state == JobState.DONE and _is_mirrored(job):
         return redirect("machine_console", job.result["uuid"])
-    return redirect("job", job.pk)
+    return redirect(reverse("job", args=[job.pk]) + "?then=machine")
 
 
 def _same_wish(request: HttpRequest, state: Wizard, wish: Wish) -> Job | None:

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from kvmweb import tiny_guest
+from tests.browser.keyboard import type_line
 from tests.guest import Serial, domain_xml
 from tests.libvirtd import PrivateLibvirtd
 from tests.site import PASSWORD, ROOT, Site
@@ -134,15 +135,6 @@ def connected(page: Page) -> None:
 
 def keys_go_to(page: Page, whom: str) -> None:
     expect(console(page)).to_have_attribute("data-keys", whom)
-
-
-def type_line(page: Page, word: str) -> None:
-    """``echo word > /dev/ttyS0``, with the Shift key that Playwright's ``type`` leaves out."""
-    page.keyboard.type(f"echo {word} ", delay=20)
-    page.keyboard.press("Shift+Period")
-    page.keyboard.type(" /dev/tty", delay=20)
-    page.keyboard.press("Shift+KeyS")
-    page.keyboard.type("0\n", delay=20)
 
 
 def release_keys(page: Page) -> None:
