@@ -35,7 +35,9 @@ def probe(connection: libvirt.virConnect, capabilities: Mapping[str, str]) -> Ac
 
 
 def _seconds_to_reset(connection: libvirt.virConnect, virtualization: str) -> float:
-    dom = connection.createXML(document.firmware_probe(virtualization))
+    # Libvirt removes it even if this process is killed meanwhile.
+    flags = libvirt.VIR_DOMAIN_START_AUTODESTROY
+    dom = connection.createXML(document.firmware_probe(virtualization), flags)
     started = time.monotonic()
     try:
         while dom.isActive() and time.monotonic() - started < LONGEST:

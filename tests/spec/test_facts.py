@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from kvmweb.spec import capabilities, domain, network, nodedev, storage
+from kvmweb.spec.xml import parse
 
 HERE = Path(__file__).parent
 
@@ -73,7 +74,7 @@ def test_a_device() -> None:
 def test_a_host() -> None:
     text = _read("recorded/host.xml")
     assert capabilities.host_facts(text) == capabilities.HostFacts("x86_64", "kvm64")
-    host = capabilities.HostCapabilities(capabilities.parse(text))
+    host = capabilities.HostCapabilities(parse(text))
     assert {"q35", "pc"} <= set(host.machine_types("x86_64"))
     assert host.machine_types("vax") == []
 

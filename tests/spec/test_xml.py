@@ -22,7 +22,9 @@ from kvmweb.spec.xml import (
     text_of,
 )
 
-_ENTITIES = "".join('<!ENTITY a%d "%s">' % (n, 10 * f"&a{n - 1};") for n in range(1, 10))
+_ENTITIES = "".join(
+    '<!ENTITY a{} "{}">'.format(number, f"&a{number - 1};" * 10) for number in range(1, 10)
+)
 LAUGHS = f'<!DOCTYPE d [<!ENTITY a0 "ha">{_ENTITIES}]><d>&a9;</d>'
 QUADRATIC = f'<!DOCTYPE d [<!ENTITY a "{"x" * 50_000}">]><d>{"&a;" * 50_000}</d>'
 IN_ATTRIBUTE = LAUGHS.replace("<d>&a9;</d>", '<d a="&a9;"/>')

@@ -1,7 +1,8 @@
 """Creating a machine: everything is checked, then made, and taken back where a step fails."""
 
 import uuid
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import libvirt
@@ -92,13 +93,26 @@ def _from_choices(job: Job, opened: libvirt.virConnect, host: Host, wish: Wish) 
     choices = _checked_images(opened, choices)
     if wish.start_network:
         _start_network(job, opened, chosen_network(host, wish.network))
-    with made.shared if choices.source == Source.TINY else nullcontext():
+    with _tiny_files(job) if choices.source == Source.TINY else nullcontext():
         choices = _with_storage(job, opened, host, wish, choices)
         _define(job, opened, choices.name, choices.uuid, document(choices), field="name")
     if choices.start:
         _start(job, opened, choices.uuid, wish)
     if choices.is_real:
         job.ran(*virt_install_command(choices))
+
+
+@contextmanager
+def _tiny_files(job: Job) -> Iterator[None]:
+    """While nobody else adds or removes the files that all tiny guests share."""
+    if not made.shared.acquire(blocking=False):
+        job.progress(None, _("Waiting for another tiny guest"))
+        while not made.shared.acquire(timeout=0.2):
+            job.check_cancelled()
+    try:
+        yield
+    finally:
+        made.shared.release()
 
 
 def _domain_named(choices: Choices) -> Domain:
