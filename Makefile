@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
 run: ## Install what is missing, start libvirt and serve the site
 	@deploy/setup run
-	@deploy/serve
+	@exec deploy/with_libvirt $(PYTHON) manage.py serve
 
 test: ## Install what is missing and run all tests; one file: make test TESTS=tests/spec
 	@deploy/setup test
@@ -19,7 +19,7 @@ dev: ## Serve the site, and restart or rebuild whatever changes
 	@deploy/setup lint
 	@deploy/setup run
 	@npm run --silent watch & watch=$$!; trap 'kill $$watch' EXIT; \
-	  KVMWEB_DEBUG=1 $(PYTHON) -m watchfiles --filter python "deploy/serve" kvmweb
+	  KVMWEB_DEBUG=1 $(PYTHON) -m watchfiles --filter python "deploy/with_libvirt $(PYTHON) manage.py serve" kvmweb
 
 lint: ## Check everything that can be checked without running it
 	@deploy/setup lint

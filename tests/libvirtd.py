@@ -144,7 +144,8 @@ class PrivateLibvirtd:
         with (self.directory / "init.log").open("wb") as log:
             self._shell = subprocess.Popen(
                 [*command, sys.executable, __file__, str(self.directory)],
-                stdin=subprocess.DEVNULL,
+                # When we end, however we end, it reads that, and ends the namespace.
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 # A Ctrl+C meant for the tests would otherwise end the namespace before its domains.
@@ -210,13 +211,12 @@ class PrivateLibvirtd:
     def remove(self) -> None:
         """End the namespace and everything in it, remove the files, look that nothing is left."""
         processes = self.processes()
-        if self._init:
-            os.kill(self._init, signal.SIGKILL)
         if self._shell:
-            self._shell.wait(timeout=30)
+            self._shell.communicate(timeout=30)
         self._init = 0
         wait_until(lambda: not any(map(_exists, processes)), f"processes ended: {processes}")
-        shutil.rmtree(self.directory)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        assert not self.directory.exists()
 
 
 def _destroy_domains(connection: libvirt.virConnect) -> bool:
@@ -270,22 +270,22 @@ def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30)
 
 
 def _be_init(directory: Path) -> None:
-    """Process 1 of the namespace: mount, then reap until killed."""
-    for name, target in MOUNTS.items():
+    """Process 1 of the namespace: mount, then reap until nobody holds our standard input."""
+    targets = {"images": "/var/lib/libvirt/images", **MOUNTS}
+    for name, target in reversed(targets.items()):
         Path(target).mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "--bind", str(directory / name), target], check=True)
     # QEMU's user as the package made it; elsewhere libvirtd would do it, but only for its own tree.
     shutil.chown(directory / "lib/qemu", "libvirt-qemu")
-    subprocess.run(
-        ["mount", "--bind", str(directory / "images"), "/var/lib/libvirt/images"], check=True
-    )
     (directory / "ready").touch()
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            signal.sigtimedwait({signal.SIGCHLD}, 1)
+    # Ignoring it, the kernel reaps our adopted children itself.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    sys.stdin.read()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    for target in targets.values():
+        subprocess.run(["umount", "--lazy", target], check=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":
