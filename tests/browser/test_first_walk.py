@@ -52,7 +52,8 @@ def shoot(page: Page) -> Shoot:
     def shoot(name: str) -> None:
         for scheme in ("light", "dark") if directory else ():
             page.emulate_media(color_scheme=scheme)
-            page.screenshot(path=Path(str(directory)) / f"{name}-{scheme}.png")
+            picture = Path(str(directory)) / f"{name}-{scheme}.png"
+            page.screenshot(path=picture, animations="disabled")
 
     return shoot
 
@@ -75,8 +76,7 @@ def test_from_an_empty_site_to_a_console_and_back(
     dom = connection.lookupByName("tiny1")
     assert dom.isActive()
     with Serial(dom) as serial:
-        serial.send("\n")
-        serial.expect("# ")
+        serial.expect("LAB-GUEST-READY")
         page.locator("canvas").click()
         type_line(page, "typed-in-the-browser")
         serial.expect("typed-in-the-browser")
