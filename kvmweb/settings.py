@@ -182,8 +182,7 @@ LOCALE_PATHS = [BASE_DIR / "locale"]
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static" / "dist"]
-STATIC_ROOT = STATE_DIR / "static"
-# esbuild names its own files by content; whitenoise serves them from where they are built.
+# Whitenoise serves the files from where esbuild puts them; nothing is collected.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
