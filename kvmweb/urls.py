@@ -31,7 +31,9 @@ urlpatterns = [
     path("machines/create", creation.wizard, name="machine_create"),
     path("machines/<uuid:uuid>", machines.page, name="machine"),
     path("machines/<uuid:uuid>/console", machines.page, {"tab": "console"}, name="machine_console"),
-    path("machines/<uuid:uuid>/hardware", machines.page, {"tab": "hardware"}, name="machine_hardware"),
+    path(
+        "machines/<uuid:uuid>/hardware", machines.page, {"tab": "hardware"}, name="machine_hardware"
+    ),
     path("machines/<uuid:uuid>/xml", machines.page, {"tab": "xml"}, name="machine_xml"),
     path("machines/<uuid:uuid>/jobs", machines.page, {"tab": "jobs"}, name="machine_jobs"),
     path("machines/<uuid:uuid>/screen", consoles.page, name="console"),

@@ -14,7 +14,7 @@ from kvmweb.console.rfb import RfbError
 # Of the browser's own messages; noVNC's longest is a paste, and it sends that in pieces of 10 KiB.
 LONGEST_MESSAGE = 256 * 1024
 # What the kernel holds for a browser that does not read, beside the one piece that we do.
-UNSENT = 128 * 1024
+UNSENT = 256 * 1024
 LINGER_SECONDS = 2.0
 
 
@@ -30,9 +30,19 @@ class ConsoleSocket(CompatibleWebSocket):  # type: ignore[misc]  # websockify ha
         return bool(self._sent_close)
 
     def push(self, data: bytes) -> None:
-        """Send one message; what is not taken at once goes with ``flush``."""
-        with contextlib.suppress(WebSocketWantWriteError):
-            self._sendmsg(0x2, data)
+        """Send one message; what is not taken at once goes with ``flush``. Nothing may wait yet.
+
+        websockify's own way puts header and data together first: a copy of every byte.
+        """
+        header = _header(len(data))
+        try:
+            sent = self.socket.sendmsg([header, data])
+        except BlockingIOError:
+            sent = 0
+        if sent < len(header):
+            self._send_buffer = header[sent:] + data
+        elif sent < len(header) + len(data):
+            self._send_buffer = data[sent - len(header) :]
 
     def flush(self) -> None:
         with contextlib.suppress(WebSocketWantWriteError):
@@ -103,3 +113,12 @@ _OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
+
+
+def _header(length: int) -> bytes:
+    """Of an unmasked binary frame: RFC 6455, 5.2."""
+    if length < 126:
+        return bytes([0x82, length])
+    if length < 65536:
+        return b"\x82\x7e" + length.to_bytes(2, "big")
+    return b"\x82\x7f" + length.to_bytes(8, "big")

@@ -10,7 +10,9 @@ from kvmweb.console.browser import ConsoleSocket
 from kvmweb.console.consoles import BROWSER_LEFT, MACHINE_GONE, OpenConsole
 from kvmweb.console.rfb import ViewerStream
 
-PIECE = 65536
+PIECE = 122880
+# So many full ones are passed on before anything else is looked at.
+PIECES = 16
 POLLRDHUP = 0x2000  # linux/poll.h
 LEFT = (BROWSER_LEFT, "The browser left.")
 GONE = (MACHINE_GONE, "The machine's display was closed: it was shut down or restarted.")
@@ -31,17 +33,18 @@ class Carrying:
         self.to_machine = b""
         self.poll = select.poll()
         self.masks: dict[int, int] = {}
+        self.descriptors = browser.fileno(), machine.fileno()
 
     def run(self) -> tuple[int, str]:
         """The websocket's close code and reason."""
+        browser, machine = self.descriptors
         while True:
-            self._wait_for(self.browser.fileno(), not self.to_machine, self.browser.has_unsent)
-            self._wait_for(
-                self.machine.fileno(), not self.browser.has_unsent, bool(self.to_machine)
-            )
+            has_unsent = self.browser.has_unsent
+            self._wait_for(browser, not self.to_machine, has_unsent)
+            self._wait_for(machine, not has_unsent, bool(self.to_machine))
             events = dict(self.poll.poll())
             ended = self.console.verdict or self._step(
-                events.get(self.browser.fileno(), 0), events.get(self.machine.fileno(), 0)
+                events.get(browser, 0), events.get(machine, 0)
             )
             if ended:
                 return ended
@@ -106,16 +109,19 @@ class Carrying:
 
     def _read_machine(self) -> bool:
         """Whether it is still there."""
-        try:
-            data = self.machine.recv(PIECE)
-        except BlockingIOError:
-            return True
-        except ConnectionResetError:
-            return False
-        if not data:
-            return False
-        self.browser.push(data)
-        self.console.bytes_to_browser += len(data)
+        for _ in range(PIECES):
+            try:
+                data = self.machine.recv(PIECE)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                return False
+            if not data:
+                return False
+            self.browser.push(data)
+            self.console.bytes_to_browser += len(data)
+            if self.browser.has_unsent or len(data) < PIECE:
+                break
         self._note_stall()
         return True
 

@@ -108,6 +108,11 @@ def connection(host_id: int) -> libvirt.virConnect:
     return held.connection
 
 
+def is_connected(host_id: int) -> bool:
+    """Whether this process has the host; takes no connection for it."""
+    return host_id in _doors
+
+
 def domain(machine: OnHost) -> libvirt.virDomain:
     """The libvirt handle of a machine."""
     return connection(machine.host_id).lookupByUUID(machine.uuid.bytes)

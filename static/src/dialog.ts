@@ -6,8 +6,7 @@ if (dialog) {
   new MutationObserver(() => {
     if (dialog.childElementCount === 0) return;
     if (!dialog.open) dialog.showModal();
-    const wrong = dialog.querySelector<HTMLElement>("[aria-invalid]");
-    (wrong ?? dialog.querySelector<HTMLElement>("[autofocus]"))?.focus();
+    dialog.querySelector<HTMLElement>("[autofocus]")?.focus();
   }).observe(dialog, { childList: true });
   dialog.addEventListener("close", () => dialog.replaceChildren());
   dialog.addEventListener("click", (event) => {

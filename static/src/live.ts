@@ -157,10 +157,11 @@ function checkSoon(): void {
   queueMicrotask(ask);
 }
 
-/** What the person opened stays open: the server does not know of it. */
+/** What the person opened stays open, and where it is: the server does not know of it. */
 htmx.registerExtension("keep-open", {
   htmx_before_morph_attr(element: Element, detail: { attrName: string }): boolean {
     const name = detail.attrName;
+    if (element.matches(".menu")) return !["style", "data-placed"].includes(name);
     if (name === "open") return !(element instanceof HTMLDetailsElement);
     return !(name === "aria-expanded" && element.hasAttribute("data-menu"));
   },

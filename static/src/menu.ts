@@ -50,7 +50,10 @@ document.addEventListener(
     if (!(menu instanceof HTMLElement) || !menu.matches(".menu")) return;
     const isOpen = event.newState === "open";
     const button = buttonOf(menu);
-    if (isOpen && button) place(menu, button);
+    if (isOpen && button) {
+      place(menu, button);
+      items(menu)[0]?.focus();
+    }
     if (!isOpen) delete menu.dataset.placed;
     if (menu === shared && !isOpen) opener?.setAttribute("aria-expanded", "false");
   },

@@ -1,7 +1,9 @@
 """The console's part of the site: real uvicorn, ``ConsoleProtocol``, tickets; and a browser."""
 
 import asyncio
+import contextlib
 import threading
+import time
 from typing import Any
 
 import uvicorn
@@ -9,10 +11,11 @@ import uvloop
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
-from kvmweb.console import audit, clerk, consoles
+from kvmweb.console import consoles, process
 from kvmweb.console.handler import Dial
 from kvmweb.console.protocol import ConsoleProtocol
 from kvmweb.models import Level, Machine, User
@@ -63,10 +66,8 @@ class ConsoleSite:
     def close(self) -> None:
         self._server.should_exit = True
         self._thread.join(10)
-        consoles.close_all()
+        process.end()
         assert not consoles.all_open()
-        clerk.dismiss()
-        audit.forget()
 
     def browser(self, user: User, machine: Machine, level: str = Level.CONTROL) -> ClientConnection:
         """A console, open, as a signed-in person's page opens it."""
@@ -75,14 +76,19 @@ class ConsoleSite:
         return self.connect(issued["protocols"], cookie=session)
 
     def connect(
-        self, protocols: list[str], *, cookie: str | None = None, origin: str | None = "own"
+        self,
+        protocols: list[str],
+        *,
+        cookie: str | None = None,
+        origin: str | None = "own",
+        headers: dict[str, str] | None = None,
     ) -> ClientConnection:
         cookies = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={cookie}"} if cookie else {}
         return connect(
             f"ws://{self.host}/websockify",
             subprotocols=[Subprotocol(protocol) for protocol in protocols] or None,
             origin=Origin(f"http://{self.host}" if origin == "own" else origin) if origin else None,
-            additional_headers=cookies,
+            additional_headers=cookies | (headers or {}),
             compression=None,
             max_size=None,
             close_timeout=1,
@@ -109,3 +115,14 @@ def shake_hands(browser: ClientConnection) -> None:
         assert isinstance(message, bytes)
         heard += message
     assert heard.startswith(b"RFB 003.008\n")
+
+
+def ending(browser: ClientConnection, *, within: float = 2.0) -> tuple[int, str]:
+    """Code and reason with which the site closes, in time."""
+    ends = time.monotonic() + within
+    with contextlib.suppress(ConnectionClosed):
+        while time.monotonic() < ends:
+            browser.recv(within)
+    assert time.monotonic() < ends, f"it is still open after {within} s"
+    assert browser.protocol.close_rcvd is not None, "the site said no goodbye"
+    return browser.protocol.close_rcvd.code, browser.protocol.close_rcvd.reason

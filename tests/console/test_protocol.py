@@ -5,20 +5,22 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.sessions.models import Session
 from django.utils import timezone
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from pytest_django import Settings
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from kvmweb.console import consoles
+from kvmweb.console.dial import dial
 from kvmweb.models import ApiToken, ConsoleSession, ConsoleTicket, Level, Machine, Role, User
 from kvmweb.models.access import digest
 from kvmweb.operations.consoles import issue_ticket
-from pytest_django import Settings
 from tests.console.display import Display, Viewing
-from tests.console.site import HANDSHAKE, LOOPS, ConsoleSite, shake_hands, sign_in
+from tests.console.site import HANDSHAKE, LOOPS, ConsoleSite, ending, shake_hands, sign_in
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,7 +28,7 @@ KEY = bytes([4, 1, 0, 0, 0, 0, 0, 97])
 UPDATE = bytes([3, 0, 0, 0, 0, 0, 0, 4, 0, 4])
 
 
-def refused(site: ConsoleSite, protocols: list[str], **how: str | None) -> int:
+def refused(site: ConsoleSite, protocols: list[str], **how: Any) -> int:
     """The HTTP status of the refusal."""
     with pytest.raises(InvalidStatus) as caught, site.connect(protocols, **how):
         pass
@@ -88,17 +90,8 @@ def test_what_a_viewer_may_not_say_closes_the_console(
     with site.browser(victor, machine, Level.VIEW) as browser:
         shake_hands(browser)
         browser.send(bytes([99]) * 20)
-        assert closing(browser) == 4007
+        assert ending(browser)[0] == 4007
     assert display.viewer().heard == b""
-
-
-def closing(browser: object) -> int:
-    """The code with which the site closes."""
-    with pytest.raises(ConnectionClosed) as caught:
-        while True:
-            browser.recv(10)  # type: ignore[attr-defined]
-    assert caught.value.rcvd is not None
-    return caught.value.rcvd.code
 
 
 def test_it_refuses_without_a_ticket(site: ConsoleSite, bob: User) -> None:
@@ -282,16 +275,12 @@ def test_the_handshake_s_refusals_tell_nothing(site: ConsoleSite, bob: User) -> 
 def test_a_display_that_can_t_be_reached_is_told_to_the_page(
     state_directory: Path, bob: User, machine: Machine
 ) -> None:
-    from kvmweb.console.dial import dial
-
     site = ConsoleSite(dial)
     try:
         with site.browser(bob, machine) as browser:
-            with pytest.raises(ConnectionClosed) as caught:
-                browser.recv(10)
-            assert caught.value.rcvd is not None
-            assert caught.value.rcvd.code == 4005
-            assert "agent" in caught.value.rcvd.reason
+            code, reason = ending(browser)
+            assert code == 4005
+            assert "agent" in reason
     finally:
         site.close()
 
@@ -331,7 +320,7 @@ def test_closing_the_site_says_so_and_writes_the_row(
     with site.browser(bob, machine) as browser:
         shake_hands(browser)
         site.close()
-        assert closing(browser) == 1001
+        assert ending(browser)[0] == 1001
     assert ConsoleSession.objects.get().close_reason == "The site is being restarted."
 
 
@@ -341,12 +330,7 @@ def test_behind_a_proxy_the_address_is_the_browser_s(
     settings.ALLOWED_ORIGINS = [f"http://{site.host}"]
     session = sign_in(bob)
     protocols = issue_ticket(bob, machine, "view", session_key=session)["protocols"]
-    cookie = f"{settings.SESSION_COOKIE_NAME}={session}"
-    with connect(
-        f"ws://{site.host}/websockify",
-        subprotocols=protocols,  # type: ignore[arg-type]
-        origin=f"http://{site.host}",  # type: ignore[arg-type]
-        additional_headers={"Cookie": cookie, "X-Forwarded-For": "10.9.9.9, 203.0.113.7"},
-    ):
+    forwarded = {"X-Forwarded-For": "10.9.9.9, 203.0.113.7"}
+    with site.connect(protocols, cookie=session, headers=forwarded):
         until(lambda: ConsoleSession.objects.exists(), what="the row")
     assert ConsoleSession.objects.get().address == "203.0.113.7"

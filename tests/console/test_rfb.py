@@ -1,5 +1,7 @@
 """What of a viewer's stream gets through, in whatever pieces it comes."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,9 +60,7 @@ MESSAGES = st.lists(st.tuples(st.booleans(), LOOKING, ACTING), max_size=12)
 def fed(stream: ViewerStream, data: bytes, cuts: list[int]) -> bytes:
     """What comes out, the input cut at these places."""
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return b"".join(
-        stream.feed(data[start:end]) for start, end in zip(edges, edges[1:], strict=False)
-    )
+    return b"".join(stream.feed(data[start:end]) for start, end in pairwise(edges))
 
 
 @given(MESSAGES, st.lists(st.integers(0, 10_000)))

@@ -1,6 +1,5 @@
 """An open console closes within two seconds of what it rests on going away."""
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -10,28 +9,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection
 
 from kvmweb.console import consoles, watch
 from kvmweb.models import ApiToken, ConsoleSession, Host, Level, Machine, Role, User
 from kvmweb.operations.consoles import issue_ticket
 from tests.console.display import Display
-from tests.console.site import HANDSHAKE, ConsoleSite, shake_hands
+from tests.console.site import HANDSHAKE, ConsoleSite, ending, shake_hands
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def end_of(browser: ClientConnection, *, within: float = 2.0) -> tuple[int, str]:
-    """Code and reason, which come in time."""
-    started = time.monotonic()
-    with pytest.raises(ConnectionClosed) as caught:
-        while True:
-            browser.recv(within + 1)
-    assert time.monotonic() - started < within
-    assert caught.value.rcvd is not None
-    return caught.value.rcvd.code, caught.value.rcvd.reason
 
 
 def log_out(bob: User) -> None:
@@ -89,7 +75,7 @@ def test_it_closes_when(
         shake_hands(browser)
         shake_hands(other)
         happens(bob)
-        assert end_of(browser) == (code, reason)
+        assert ending(browser) == (code, reason)
         until(display.viewer().is_gone.is_set, what="the display to be let go")
         if code == 4001 and happens is not log_out:
             until(lambda: still_open() == ["alice"], what="alice's to be the only one")
@@ -112,7 +98,7 @@ def test_it_closes_when_its_token_goes(
     with site.connect(protocols, origin=None) as program:
         shake_hands(program)
         change()
-        assert end_of(program) == (4001, "The API token is not valid any more.")
+        assert ending(program) == (4001, "The API token is not valid any more.")
 
 
 def expire_tokens() -> None:
@@ -155,7 +141,7 @@ def test_the_machine_s_end_ends_it(
     with site.browser(bob, machine) as browser:
         shake_hands(browser)
         display.close()
-        assert end_of(browser)[0] == 4004
+        assert ending(browser)[0] == 4004
 
 
 def test_nobody_typing_is_idle_and_looking_is_not_typing(
@@ -167,7 +153,7 @@ def test_nobody_typing_is_idle_and_looking_is_not_typing(
         until(lambda: all(console.is_ready for console in consoles.all_open()), what="both ready")
         browser.send(bytes([3, 0]) + bytes(8))
         settings.CONSOLE_IDLE_SECONDS = 0.01
-        assert end_of(browser) == (4002, "Nothing was typed for a long time.")
+        assert ending(browser) == (4002, "Nothing was typed for a long time.")
         until(lambda: still_open() == ["victor"], what="victor's to be the only one")
 
 
@@ -177,7 +163,7 @@ def test_no_console_is_open_for_longer_than_the_maximum(
     with site.browser(victor, machine, "view") as browser:
         shake_hands(browser)
         settings.CONSOLE_MAXIMUM_SECONDS = 0.01
-        assert end_of(browser)[0] == 4003
+        assert ending(browser)[0] == 4003
 
 
 def test_zero_is_without_end(
@@ -196,7 +182,7 @@ def test_a_handshake_has_an_end(
     with site.browser(bob, machine) as browser:
         browser.send(b"RFB")
         monkeypatch.setattr(watch, "HANDSHAKE_SECONDS", 0.01)
-        assert end_of(browser)[0] == 4002
+        assert ending(browser)[0] == 4002
 
 
 def test_who_does_not_read_is_dropped_at_last(

@@ -267,7 +267,8 @@ def test_create_asks_for_the_operation_and_shows_the_job_while_it_runs(
     assert job.kind == "machines.create"
     assert job.host == host
     assert answer.status_code == 302
-    assert answer["Location"] == reverse("job", args=[job.pk])
+    # The job's page goes on to the machine by itself once that is made.
+    assert answer["Location"] == reverse("job", args=[job.pk]) + "?then=machine"
     again = page.post(URL, {"create": "1", "source": "xml", "xml": DOMAIN_XML.format("slow")})
     assert again["Location"] == answer["Location"], "a second press is the same wish"
     assert Job.objects.count() == 1

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 from websockify.websockifyserver import WebSockifyServer
 
-from kvmweb.console import audit, clerk
+from kvmweb.console import audit, clerk, process
 from kvmweb.console.consoles import MAXIMUM
 from kvmweb.console.dial import dial
 from kvmweb.console.handler import ConsoleHandler
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         host, _colon, port = bind.rpartition(":")
         if not port.isdigit():
             raise CommandError(f"{bind} is not address:port. An example: 127.0.0.1:8001")
-        audit.close_left_open()
+        process.begin()
         connections.close_all()  # a forked process must not share one
         server = ConsoleServer(
             ConsoleHandler, listen_host=host.strip("[]"), listen_port=int(port), run_once=False

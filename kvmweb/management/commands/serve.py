@@ -10,6 +10,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from kvmweb.agent.agent import Agent, AlreadyRunning
+from kvmweb.console import process
+from kvmweb.console.handover import serve_handover
 from kvmweb.console.protocol import ConsoleProtocol
 from kvmweb.models.live import use_loop
 
@@ -23,6 +25,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, bind: str, no_agent: bool, **options: Any) -> None:
         call_command("prepare")
+        process.begin()
         host, _colon, port = bind.rpartition(":")
         if not port.isdigit():
             raise CommandError(f"{bind} is not address:port. An example: 127.0.0.1:8000")
@@ -51,12 +54,16 @@ class Command(BaseCommand):
                 await asyncio.to_thread(agent.start)
             except AlreadyRunning as error:
                 raise CommandError(str(error)) from None
+            # For consoles in processes of their own, beside this one.
+            handover = serve_handover()
         announce_start = asyncio.create_task(self._say_when_started(server, bind))
         try:
             await server.serve()
         finally:
             announce_start.cancel()
+            await asyncio.to_thread(process.end)
             if agent:
+                handover.close()
                 await asyncio.to_thread(agent.stop)
 
     async def _say_when_started(self, server: uvicorn.Server, bind: str) -> None:
