@@ -122,7 +122,7 @@ class Operation:
         token: ApiToken | None = None,
         address: str | None = None,
     ) -> Job:
-        """A queued job. Raises ``Forbidden``, ``Conflict`` or ``Invalid`` and wrote nothing then."""
+        """A queued job. Raises ``Forbidden``, ``Conflict`` or ``Invalid``, writing nothing."""
         problem = self._problem(user, target)
         if problem:
             raise problem

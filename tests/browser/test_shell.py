@@ -26,6 +26,11 @@ PAGES = (
     "/jobs/", "/account/", "/users/", "/users/add", "/users/1", "/accounts/password/change/",
     "/accounts/logout/", "/nowhere",
 )  # fmt: skip
+# Pages that are not there and forms that are wrong are looked at too; the test driver has no screen.
+EXPECTED = (
+    "Failed to load resource: the server responded with a status of 4",
+    "Failed when connec",
+)
 RENAME = "from kvmweb.models import Host; Host.objects.update(name='renamed')"
 DOMAIN = (
     "<domain type='test'><name>{}</name><memory>65536</memory><os><type>hvm</type></os></domain>"
@@ -59,8 +64,7 @@ def page(session: BrowserContext) -> Iterator[Page]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     yield page
     page.close()
-    # A page that is not there is one of those looked at; its status is such a line.
-    assert [line for line in complaints if "status of 404" not in line] == []
+    assert [line for line in complaints if not line.startswith(EXPECTED)] == []
 
 
 @pytest.fixture
@@ -239,8 +243,12 @@ def test_focus_an_open_menu_and_typed_text_survive_an_update(
     _ask(site, machine, "start")
     expect(page.locator("#machine-header .state").first).to_have_text("running")
     expect(menu).to_be_visible()
+    reboot = menu.get_by_role("button", name="Reboot")
+    expect(reboot).to_be_focused()
+    expect(reboot).not_to_have_attribute("aria-disabled", "true")
+    page.keyboard.press("Escape")
+    expect(menu).to_be_hidden()
     expect(page.locator("#shut-down-more")).to_be_focused()
-    expect(menu.get_by_role("button", name="Reboot")).not_to_have_attribute("aria-disabled", "true")
 
 
 def test_the_menu_of_a_row_stays_open_while_its_row_changes(
