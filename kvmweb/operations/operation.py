@@ -122,7 +122,7 @@ class Operation:
         token: ApiToken | None = None,
         address: str | None = None,
     ) -> Job:
-        """A queued job. Raises ``Forbidden``, ``Conflict`` or ``Invalid``, writing nothing."""
+        """A queued job. Raises ``Forbidden``, ``Conflict`` or ``Invalid`` before it writes."""
         problem = self._problem(user, target)
         if problem:
             raise problem
