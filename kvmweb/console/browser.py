@@ -54,16 +54,10 @@ class ConsoleSocket(CompatibleWebSocket):  # type: ignore[misc]  # websockify ha
             with contextlib.suppress(WebSocketWantWriteError):
                 self._sendmsg(0xA, data)
 
-    def recvmsg(self) -> bytes | None:
-        message: bytes | None = super().recvmsg()
-        if len(self._partial_msg) + len(self._recv_buffer) > LONGEST_MESSAGE:
-            raise RfbError("a message without an end")
-        return message
-
     def _decode_hybi(self, buf: bytes) -> dict[str, Any] | None:
         frame: dict[str, Any] | None = super()._decode_hybi(buf)
-        if frame is None and len(buf) > LONGEST_MESSAGE:
-            raise RfbError("a frame without an end")
+        if frame is None and len(self._partial_msg) + len(buf) > LONGEST_MESSAGE:
+            raise RfbError("a message without an end")
         return frame
 
     def prepare(self) -> None:

@@ -10,7 +10,8 @@ from kvmweb.console.browser import ConsoleSocket
 from kvmweb.console.consoles import BROWSER_LEFT, MACHINE_GONE, OpenConsole
 from kvmweb.console.rfb import ViewerStream
 
-PIECE = 122880
+# As much as malloc still takes from its own heap: from 128 KiB on, every piece would be a mapping.
+PIECE = 98304
 # So many full ones are passed on before anything else is looked at.
 PIECES = 16
 POLLRDHUP = 0x2000  # linux/poll.h
