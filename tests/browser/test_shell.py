@@ -26,7 +26,7 @@ PAGES = (
     "/jobs/", "/account/", "/users/", "/users/add", "/users/1", "/accounts/password/change/",
     "/accounts/logout/", "/nowhere",
 )  # fmt: skip
-# Pages that are not there and forms that are wrong are looked at too; the test driver has no screen.
+# Missing pages and wrong forms are looked at too, and the test driver has no screen.
 EXPECTED = (
     "Failed to load resource: the server responded with a status of 4",
     "Failed when connec",
