@@ -43,6 +43,13 @@ pytestmark = [pytest.mark.real, pytest.mark.django_db(transaction=True)]
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+@pytest.fixture(scope="module")
+def private_libvirtd() -> Iterator[PrivateLibvirtd]:
+    """In place of the shared one: here nothing else may be on the host."""
+    with PrivateLibvirtd() as daemon:
+        yield daemon
+
+
 @dataclass
 class Workshop:
     """A real host and its witness: a connection that is not the agent's."""
