@@ -21,7 +21,7 @@ from websockify.websocketproxy import ProxyRequestHandler
 
 from kvmweb.console import admission, audit, clerk, consoles, watch
 from kvmweb.console.admission import Refusal
-from kvmweb.console.browser import ConsoleSocket
+from kvmweb.console.browser import UNSENT, ConsoleSocket
 from kvmweb.console.carrying import Carrying
 from kvmweb.console.consoles import (
     BAD_STREAM,
@@ -184,7 +184,7 @@ class ConsoleHandler(ProxyRequestHandler):  # type: ignore[misc]  # websockify h
         else:
             with machine:
                 self.request.prepare()
-                machine.settimeout(0)
+                _prepare(machine)
                 console.attach(machine)
                 self.ended = console.verdict or self._carry(machine, console)
         raise self.CClose(*self.ended)
@@ -200,6 +200,12 @@ class ConsoleHandler(ProxyRequestHandler):  # type: ignore[misc]  # websockify h
 
     def send_close(self, code: int = 1000, reason: str = "") -> None:
         self.request.say_goodbye(code, reason)
+
+
+def _prepare(machine: socket.socket) -> None:
+    machine.settimeout(0)
+    # Over TCP the kernel would let it grow to megabytes while the browser does not read.
+    machine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNSENT)
 
 
 def _abandon(asked: "Future[OpenConsole]") -> None:
