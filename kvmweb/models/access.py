@@ -20,6 +20,8 @@ class Privilege(models.TextChoices):
     CONSOLE_CONTROL = "console-control", _("use consoles")
     CREATE = "create", _("create machines")
     DELETE = "delete", _("delete machines")
+    EDIT = "edit", _("edit the hardware of machines")
+    NETWORKS = "networks", _("change networks")
     HOSTS = "hosts", _("add, change and remove hosts")
     USERS = "users", _("manage users")
 
@@ -30,6 +32,8 @@ CONSOLE_VIEW = Privilege.CONSOLE_VIEW
 CONSOLE_CONTROL = Privilege.CONSOLE_CONTROL
 CREATE = Privilege.CREATE
 DELETE = Privilege.DELETE
+EDIT = Privilege.EDIT
+NETWORKS = Privilege.NETWORKS
 HOSTS = Privilege.HOSTS
 USERS = Privilege.USERS
 

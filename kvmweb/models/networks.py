@@ -16,6 +16,10 @@ class Network(models.Model):
     forward_mode = models.CharField(max_length=20, blank=True)  # nat, route, ...; "": isolated
     bridge = models.CharField(max_length=64, blank=True)
     xml = models.TextField()
+    # The one the next start uses; empty where that is the same.
+    inactive_xml = models.TextField(blank=True)
+    # What virNetworkGetDHCPLeases told: mac, address, prefix, name, expires, iaid of each.
+    leases = models.JSONField(default=list)
 
     objects = VisibleQuerySet["Network"].as_manager()
 
