@@ -22,7 +22,7 @@ CHECK_SESSION_EVERY = 10.0
 WITHDRAWN = 4001
 
 _SUMMARIES = {"machines", "hosts", "networks", "pools"}
-_OF_HOST = {"host", "devices", "usage"}
+_OF_HOST = {"host", "devices", "usage", "hostnet", "hostnet-usage"}
 _ROWS: dict[str, Callable[[Viewer], QuerySet[Any]]] = {
     "machine": Machine.objects.visible_to,
     "network": Network.objects.visible_to,
