@@ -5,7 +5,8 @@
 
 It runs with its virtlogd in its own mount and PID namespaces over a directory that both sides see
 under the same path, so disk images in ``daemon.images`` and sockets work from here. The network
-namespace is the machine's. Needs root. Ending process 1 of the namespace ends all in it.
+namespace is the machine's, or the one that is named. Needs root. Ending process 1 of the namespace
+ends all in it.
 """
 
 import contextlib
@@ -48,9 +49,14 @@ log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 
 
 class PrivateLibvirtd:
-    """``directory`` is made and removed by us; ``images`` in it may be read by QEMU."""
+    """``directory`` is made and removed by us; ``images`` in it may be read by QEMU.
 
-    def __init__(self) -> None:
+    ``network``: a network namespace (``ip netns add``) whose links and firewall are to be all that
+    it sees and changes.
+    """
+
+    def __init__(self, *, network: str = "") -> None:
+        self.network = network
         # Sockets live below it, and a socket's path has 107 characters: short, and not pytest's.
         self.directory = Path(tempfile.mkdtemp(prefix="kvmweb-", dir="/var/tmp"))
         self.images = self.directory / "images"
@@ -141,6 +147,8 @@ class PrivateLibvirtd:
 
     def _open_namespace(self) -> None:
         command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if self.network:
+            command = ["ip", "netns", "exec", self.network, *command]
         with (self.directory / "init.log").open("wb") as log:
             self._shell = subprocess.Popen(
                 [*command, sys.executable, __file__, str(self.directory)],
@@ -166,8 +174,9 @@ class PrivateLibvirtd:
         return False
 
     def _inside(self, *command: str) -> None:
+        enter = ["nsenter", "-t", str(self._init), "--mount", "--pid", "--net", "--root", "--"]
         subprocess.run(
-            ["nsenter", "-t", str(self._init), "--mount", "--pid", "--root", "--", *command],
+            [*enter, *command],
             check=True,
             stdin=subprocess.DEVNULL,
             timeout=30,
