@@ -452,4 +452,9 @@ class HostNetwork(Part):
 
     def without_defaults(self) -> dict[str, Any]:
         """As a person writes it, in YAML for example."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        document = self.model_dump(mode="json", exclude_defaults=True)
+        if self.links:
+            # Each kind is its class's default, but a reader needs it.
+            told = zip(self.links, document["links"], strict=True)
+            document["links"] = [{"kind": link.kind, **fields} for link, fields in told]
+        return document
