@@ -115,12 +115,10 @@ def _merge(base: Json, theirs: Json, mine: Json, path: str, conflicts: list[str]
         return _merge_dicts(known, theirs, mine, path, conflicts)
     keys = _KEYS.get(path.rpartition(".")[2])
     if keys and isinstance(theirs, list) and isinstance(mine, list):
-        known = base if isinstance(base, list) else []
-        keyed = [_keyed(entries, keys) for entries in (known, theirs, mine)]
-        if all(
-            len(one) == len(some) for one, some in zip(keyed, (known, theirs, mine), strict=True)
-        ):
-            return list(_merge_dicts(*keyed, path, conflicts).values())
+        some = (base if isinstance(base, list) else [], theirs, mine)
+        first, second, third = (_keyed(entries, keys) for entries in some)
+        if [len(first), len(second), len(third)] == [len(entries) for entries in some]:
+            return list(_merge_dicts(first, second, third, path, conflicts).values())
     conflicts.append(path)
     return mine
 
