@@ -7,9 +7,16 @@ finds a journal of a plan that did not end can undo it, long after the site is g
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from kvmweb.net.errors import StepError
+
+if TYPE_CHECKING:
+    from kvmweb.net.context import Context
+
+__all__ = ["ACTIONS", "BATCHES", "Step", "StepError", "action", "batch", "carry_out", "groups"]
 
 # When it is done, among all parts' steps; stable within one rank. What is removed goes top down.
 STOP_SERVICES, DROP_RULES, DROP_ROUTES, DROP_ADDRESSES = 10, 15, 18, 20
@@ -19,17 +26,15 @@ ENSLAVE, SET_PORTS, ADD_ADDRESSES, SET_UP, ADD_ROUTES = 70, 73, 76, 80, 83
 ADD_RULES, START_SERVICES = 90, 95
 
 
-class StepError(Exception):
-    """Why a step failed: a sentence for the person at the screen."""
-
-
 @dataclass
 class Step:
     """``action`` names a function registered with ``@action``, ``args`` are its arguments (JSON).
 
     ``commands``: what does the same on a command line, each a list of words. ``undo``: steps that
-    bring back what was there, in the order they are to be run. ``touches``: names of links and
-    bridges it disturbs; a step that touches one the administrator's own path runs over is risky.
+    bring back what was there, in the order they are to be run; they must do no harm, and raise
+    nothing, where the step was begun but did nothing (the helper may have been killed just then).
+    ``touches``: names of the host's links and bridges it disturbs; a step that touches one the
+    administrator's own path runs over is risky (plan.py finds out, and sets ``is_risky``).
     """
 
     action: str
@@ -48,16 +53,60 @@ class Step:
         return cls(**{**data, "undo": [cls.from_json(one) for one in data["undo"]]})
 
 
-# context is net.context.Context: sockets to netlink (by namespace) and OVSDB, opened when needed.
 Action = Callable[..., None]
 ACTIONS: dict[str, Action] = {}
+_BATCH_OF: dict[str, str] = {}
+BATCHES: dict[str, Callable[[Context], None]] = {}
 
 
-def action(name: str) -> Callable[[Action], Action]:
-    """Register ``function(context, **args)`` as an action. It raises ``StepError``."""
+def action(name: str, *, batch: str = "") -> Callable[[Action], Action]:
+    """Register ``function(context, **args)`` as an action. It raises ``StepError``.
+
+    With ``batch`` it only queues what is to be done, in ``context.queues[batch]``; the function
+    registered with ``@batch`` does it, once for all steps of that batch that stand in a row.
+    """
 
     def register(function: Action) -> Action:
         ACTIONS[name] = function
+        _BATCH_OF[name] = batch
         return function
 
     return register
+
+
+def batch(name: str) -> Callable[[Callable[[Context], None]], Callable[[Context], None]]:
+    """Register ``function(context)``, which does what ``context.queues[name]`` holds and empties it.
+
+    It raises ``StepError``. A queued thing remembers ``context.number``, its step's number, if it
+    can tell which steps of the batch were ``untouched``.
+    """
+
+    def register(function: Callable[[Context], None]) -> Callable[[Context], None]:
+        BATCHES[name] = function
+        return function
+
+    return register
+
+
+def groups(steps: Iterable[Step]) -> list[list[Step]]:
+    """Steps that are carried out together: those of one batch in a row, each other one alone."""
+    found: list[list[Step]] = []
+    last = ""
+    for step in steps:
+        name = _BATCH_OF.get(step.action, "")
+        if name and name == last:
+            found[-1].append(step)
+        else:
+            found.append([step])
+        last = name
+    return found
+
+
+def carry_out(context: Context, group: list[Step], *, first: int = 0) -> None:
+    """Do one of ``groups()``; ``first`` is the number of its first step in the plan."""
+    for number, step in enumerate(group, first):
+        context.number = number
+        ACTIONS[step.action](context, **step.args)
+    name = _BATCH_OF[group[0].action]
+    if name:
+        BATCHES[name](context)
