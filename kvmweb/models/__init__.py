@@ -6,7 +6,7 @@ from kvmweb.models.hosts import Acceleration, Agent, Host, HostState, NodeDevice
 from kvmweb.models.jobs import Job, JobState
 from kvmweb.models.machines import Machine, State
 from kvmweb.models.networks import Network
-from kvmweb.models.nics import Nic
+from kvmweb.models.nics import MacClaim, Nic
 from kvmweb.models.storage import Pool, Volume
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Job",
     "JobState",
     "Level",
+    "MacClaim",
     "Machine",
     "Network",
     "NetworkChange",

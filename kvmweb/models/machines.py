@@ -43,6 +43,7 @@ class Machine(models.Model):
     has_managed_save = models.BooleanField(default=False)
     virtualization = models.CharField(max_length=20, blank=True)  # <domain type=>: kvm, qemu, xen
     graphics = models.CharField(max_length=20, blank=True)  # vnc, spice, "" where there is none
+    is_agent_connected = models.BooleanField(default=False)  # the guest's, to its channel
     xml = models.TextField()
     inactive_xml = models.TextField(blank=True)
     changed = models.DateTimeField(auto_now=True)
