@@ -13,7 +13,8 @@ from kvmweb.models.jobs import Job
 class HostNetwork(models.Model):
     """``desired`` is the document (spec/hostnet.py) that was last applied and confirmed; ``actual``
     the mirror of what the helper read; ``drift`` what of ours differs from it. ``problem``: why the
-    host's network can't be read, as a sentence.
+    host's network can't be read, as a sentence. ``identity`` tells whether the host's network is
+    still the one that was last read, or began anew: it was rebooted. ``usage``: counters and rates.
     """
 
     host = models.OneToOneField(Host, models.CASCADE, related_name="host_network")
@@ -21,9 +22,16 @@ class HostNetwork(models.Model):
     actual = models.JSONField(default=dict)
     drift = models.JSONField(default=list)
     problem = models.TextField(blank=True)
+    identity = models.CharField(max_length=100, blank=True)
+    usage = models.JSONField(default=dict)
     read = models.DateTimeField(null=True)
 
     objects = VisibleQuerySet["HostNetwork"].as_manager()
+
+    @classmethod
+    def of(cls, host: Host) -> "HostNetwork":
+        """The host's, made where there is none yet."""
+        return cls.objects.get_or_create(host_id=host.pk)[0]
 
     def __str__(self) -> str:
         return f"network of {self.host}"
@@ -43,7 +51,7 @@ class ChangeState(models.TextChoices):
 class NetworkChange(models.Model):
     """An applied plan, so that it can be confirmed and undone.
 
-    ``deadline``: when the host reverts it by itself.
+    ``deadline``: when the host reverts it by itself. ``note``: why it came to its state.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
@@ -55,9 +63,14 @@ class NetworkChange(models.Model):
     steps = models.JSONField(default=list)
     state = models.CharField(max_length=12, choices=ChangeState.choices)
     deadline = models.DateTimeField(null=True)
+    note = models.TextField(blank=True)
     created = models.DateTimeField(auto_now_add=True)
 
     objects = VisibleQuerySet["NetworkChange"].as_manager()
 
     class Meta:
         ordering = ("-created",)
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        return self.state == ChangeState.UNCONFIRMED
