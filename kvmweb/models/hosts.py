@@ -62,6 +62,8 @@ class Host(models.Model):
     capabilities_xml = models.TextField(blank=True)
     # virConnectGetDomainCapabilities by virtualization type: {"kvm": "<xml>", "qemu": "<xml>"}
     domain_capabilities = models.JSONField(default=dict)
+    # Whether libvirt's driver there has network filters.
+    has_filters = models.BooleanField(default=False)
     # What its emulator offers as NICs, by architecture; learnt by agent/emulator.py.
     nic_models = models.JSONField(default=dict)
     # The last sample: {"cpu_percent": 12.5, "memory_used_kib": 812345}

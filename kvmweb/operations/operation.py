@@ -180,7 +180,7 @@ class Operation:
         assert self.target is not None
         field = "pk" if self.target is Host else "uuid"
         rows = self.target._default_manager.filter(**{field: job.target_key})
-        if self.target is not Host:
+        if self.target is not Host and hasattr(self.target, "host_id"):
             rows = rows.filter(host=job.host_id)
         target = rows.first()
         if target is None:
