@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import libvirt
 
-from kvmweb.mirror import devices, hosts, machines, networks, storage
+from kvmweb.mirror import devices, filters, hosts, machines, networks, storage
 from kvmweb.mirror.names import Name, look_again
 from kvmweb.models import Host
 
@@ -19,6 +19,7 @@ _READ_ONE: dict[str, Callable[[Host, libvirt.virConnect, str], None]] = {
     "network": networks.read,
     "pool": storage.read,
     "device": devices.read,
+    "nwfilter": filters.read,
     "host": lambda host, connection, key: hosts.read(host, connection),
     "everything": lambda host, connection, key: everything(host, connection),
 }
@@ -27,7 +28,13 @@ _READ_ONE: dict[str, Callable[[Host, libvirt.virConnect, str], None]] = {
 def everything(host: Host, connection: libvirt.virConnect) -> None:
     """Read all that is mirrored of a host. Machines first: they are what people wait for."""
     machines.read_all(host, connection)
-    for noun in (hosts.read, networks.read_all, storage.read_all, devices.read_all):
+    for noun in (
+        hosts.read,
+        networks.read_all,
+        storage.read_all,
+        devices.read_all,
+        filters.read_all,
+    ):
         noun(host, connection)
 
 
