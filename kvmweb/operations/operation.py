@@ -71,6 +71,7 @@ class Operation:
     is_for_site: bool
     undo: Callable[[Job], None] | None
     check: Callable[[Any, Any], dict[str, str]] | None
+    unless: Callable[[Any], str] | None
     # The name of the function's one argument that takes them all, as a model; or "".
     takes_all: str
 
@@ -104,7 +105,8 @@ class Operation:
                 self.otherwise
                 or format_lazy(_("The machine is {state}."), state=State(target.state).label)
             )
-        return None
+        sentence = self.unless(target) if self.unless and target is not None else ""
+        return Conflict(sentence) if sentence else None
 
     def validate(self, arguments: dict[str, Any]) -> BaseModel:
         """The arguments as their types say. Raises ``Invalid`` with a sentence per field."""
@@ -203,6 +205,7 @@ def operation(
     is_for_site: bool = False,
     undo: Callable[[Job], None] | None = None,
     check: Callable[[Any, Any], dict[str, str]] | None = None,
+    unless: Callable[[Any], str] | None = None,
 ) -> Callable[[Callable[..., Any]], Operation]:
     """Register the function as an operation of its module's noun, or of ``noun``.
 
@@ -215,7 +218,8 @@ def operation(
     when this one is asked for. ``is_for_site``: do it in the site's own queue, even if the target
     is a host, so that a host that does not answer can't hold it. ``undo``: removes what a job left
     half made whose agent died. ``check``: a sentence per field that is wrong, told from the target
-    and the arguments before there is a job; it reads the mirror only.
+    and the arguments before there is a job; it reads the mirror only. ``unless``: why the target as
+    the mirror has it forbids this, as a sentence; "" where it does not.
 
     A function with many arguments takes them as one, a pydantic model.
     """
@@ -239,6 +243,7 @@ def operation(
             is_for_site=is_for_site,
             undo=undo,
             check=check,
+            unless=unless,
             takes_all=takes_all,
         )
         OPERATIONS[made.kind] = made
