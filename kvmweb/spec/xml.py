@@ -119,7 +119,7 @@ class Field:
         if value is None or value == "":
             self.__delete__(element)
             return
-        found = _make(element.tree, self.path)
+        found = make(element.tree, self.path)
         if self.attribute:
             found.set(self.attribute, str(value))
         else:
@@ -133,17 +133,17 @@ class Field:
             found.attrib.pop(self.attribute, None)
         else:
             found.text = None
-        _prune(found, element.tree)
+        prune(found, element.tree)
 
 
-def _make(tree: Tree, path: str) -> Tree:
+def make(tree: Tree, path: str) -> Tree:
     for tag in path.split("/") if path else ():
         found = tree.find(tag)
         tree = found if found is not None else etree.SubElement(tree, tag)
     return tree
 
 
-def _prune(tree: Tree, root: Tree) -> None:
+def prune(tree: Tree, root: Tree) -> None:
     """Remove the element and its ancestors below ``root`` while there is nothing in them."""
     while tree is not root and not (len(tree) or tree.attrib or (tree.text or "").strip()):
         parent = tree.getparent()
@@ -163,7 +163,7 @@ class Flag(Field):
 
     def __set__(self, element: Element, value: object) -> None:
         if value:
-            _make(element.tree, self.path)
+            make(element.tree, self.path)
         else:
             for found in element.tree.findall(self.path):
                 _remove(found)
@@ -213,7 +213,7 @@ class Size(Number):
     def __set__(self, element: Element, value: object) -> None:
         """Written in KiB, libvirt's own unit for memory, or in bytes."""
         size = int(str(value))
-        found = _make(element.tree, self.path)
+        found = make(element.tree, self.path)
         found.set("unit", self.default)
         found.text = str(size // _UNITS[self.default.lower()])
 
