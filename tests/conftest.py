@@ -14,6 +14,8 @@ from pytest_django import Settings
 from kvmweb.agent.agent import Agent
 from kvmweb.models import Host, HostState, Job, Machine, Role, User
 from kvmweb.virt import connections
+from tests import dumps
+from tests.nodes import Lab
 from tests.site import Site
 from tests.waiting import until
 
@@ -63,6 +65,22 @@ def victor(db: None) -> User:
 def charlie(db: None) -> User:
     """Signed in, without any role."""
     return _user("charlie", Role.NONE)
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """This machine's network is after the test as it was before it."""
+    before = dumps.whole()
+    yield
+    left = dumps.settled(before)
+    assert not left, f"the test left this behind:\n{left}"
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Two hosts with a network in between; a test takes away what it makes on them."""
+    with Lab() as two_hosts:
+        yield two_hosts
 
 
 @pytest.fixture(scope="session")
