@@ -16,10 +16,13 @@ class NetError(Exception):
 
 
 class StepError(NetError):
-    """Why a step failed. ``untouched``: numbers of those steps of a batch (``Context.number``)
-    that are known to have changed nothing; the others are undone.
+    """Why a step failed. Of a batch: ``number`` is the step to blame (``Context.number``), and
+    ``untouched`` those that are known to have changed nothing; the others are undone.
     """
 
-    def __init__(self, sentence: str, *, untouched: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, sentence: str, *, number: int | None = None, untouched: frozenset[int] = frozenset()
+    ) -> None:
         super().__init__(sentence, kind="failed")
+        self.number = number
         self.untouched = untouched

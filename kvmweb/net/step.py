@@ -89,16 +89,19 @@ def batch(name: str) -> Callable[[Callable[[Context], None]], Callable[[Context]
 
 
 def groups(steps: Iterable[Step]) -> list[list[Step]]:
-    """Steps that are carried out together: those of one batch in a row, each other one alone."""
+    """Steps that are carried out together: those of one batch and rank in a row; any other alone.
+
+    By rank, so that nothing is built on a link before it is known that it could be made.
+    """
     found: list[list[Step]] = []
-    last = ""
+    last = ("", 0)
     for step in steps:
-        name = _BATCH_OF.get(step.action, "")
-        if name and name == last:
+        key = (_BATCH_OF.get(step.action, ""), step.rank)
+        if key[0] and key == last:
             found[-1].append(step)
         else:
             found.append([step])
-        last = name
+        last = key
     return found
 
 
