@@ -19,11 +19,13 @@ from kvmweb.agent.hosts import HostLink
 from kvmweb.models import Agent as AgentRow
 from kvmweb.models import Host, Job
 from kvmweb.models.live import AGENTS, run_in_loop
+from kvmweb.operations import security_groups
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_EVERY = 5.0
 LOOK_EVERY = 1.0
+GROUPS_EVERY = 5.0
 
 
 class AlreadyRunning(Exception):
@@ -44,6 +46,7 @@ class Agent:
         self._lock = contextlib.ExitStack()
         self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
         self._last_beat = 0.0
+        self._last_groups = 0.0
 
     def start(self) -> None:
         """Raises ``AlreadyRunning``."""
@@ -104,6 +107,7 @@ class Agent:
         self._beat()
         self._lease()
         self._mark_lost()
+        self._keep_groups()
         for queue in [None, *self.links]:
             self._work(queue)
 
@@ -144,6 +148,15 @@ class Agent:
                 mine = {run.job.pk for run in self.runs.get(queue, [])}
                 jobs = Job.objects.filter(host=queue).exclude(pk__in=mine)
                 worker.mark_lost(jobs if queue else jobs.exclude(agent__in=self._others()))
+
+    def _keep_groups(self) -> None:
+        """Security groups follow what changed without anybody asking: the addresses of members, a
+        host that is back, a filter that somebody changed past us.
+        """
+        if time.monotonic() - self._last_groups < GROUPS_EVERY:
+            return
+        self._last_groups = time.monotonic()
+        security_groups.keep([pk for pk in self.links if self._is_settled(pk)])
 
     def _is_settled(self, queue: int | None) -> bool:
         return queue is None or (queue in self.links and self.links[queue].is_settled.is_set())

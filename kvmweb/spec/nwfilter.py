@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from lxml import etree
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic import Field as Argument
 
 from kvmweb.spec.nwprotocols import PROTOCOLS, VARIABLE, flaw, flaws, joined, label
@@ -72,11 +72,20 @@ class Rule(BaseModel):
     is_stateful: bool = True
     is_negated: bool = False
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        for name, sentence in flaws(self.protocol, self.conditions).items():
-            raise ValueError(f"{name}: {sentence}" if name else sentence)
-        return self
+    @field_validator("protocol")
+    @classmethod
+    def _is_known(cls, protocol: str) -> str:
+        if protocol and protocol not in PROTOCOLS:
+            raise ValueError(f"Choose one of {', '.join(PROTOCOLS)}.")
+        return protocol
+
+    @field_validator("conditions")
+    @classmethod
+    def _fit(cls, conditions: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        found = flaws(info.data.get("protocol", ""), conditions)
+        if found:
+            raise ValueError(" ".join(f"{name}: {sentence}" for name, sentence in found.items()))
+        return conditions
 
     @classmethod
     def of(cls, tree: Tree) -> "Rule":
@@ -192,9 +201,7 @@ class Filter(Element):
         if isinstance(entry, Rule):
             entry.write(tree)
             return
-        tree.set("filter", entry.filter)
-        for name, value in entry.parameters:
-            etree.SubElement(tree, "parameter", name=name, value=value)
+        _write_reference(tree, entry)
 
     def replace(self, place: int, rule: Rule) -> None:
         """Raises ``IndexError`` where there is no rule."""
@@ -288,6 +295,20 @@ def reference_of(tree: Tree) -> Reference:
     """Of a <filterref>, in a filter or in a machine's NIC."""
     pairs = [(one.get("name", ""), one.get("value", "")) for one in tree.iterfind("parameter")]
     return Reference(tree.get("filter", ""), tuple(pairs))
+
+
+def refer(nic: Tree, reference: Reference | None) -> None:
+    """Have a NIC (an <interface>) use this filter; None: none at all."""
+    for old in nic.findall("filterref"):
+        nic.remove(old)
+    if reference is not None:
+        _write_reference(etree.SubElement(nic, "filterref"), reference)
+
+
+def _write_reference(tree: Tree, reference: Reference) -> None:
+    tree.set("filter", reference.filter)
+    for name, value in reference.parameters:
+        etree.SubElement(tree, "parameter", name=name, value=value)
 
 
 def is_same(one: str, other: str) -> bool:

@@ -160,9 +160,7 @@ def split(protocol: str, typed: Mapping[str, str]) -> dict[str, str]:
 
 def flaws(protocol: str, conditions: Mapping[str, str]) -> dict[str, str]:
     """A sentence for each condition that is wrong, by its attribute."""
-    if protocol and protocol not in PROTOCOLS:
-        return {"protocol": f"Choose one of {', '.join(PROTOCOLS)}."}
-    if not protocol:
+    if protocol not in PROTOCOLS:
         return dict.fromkeys(conditions, "Choose a protocol first.")
     known = PROTOCOLS[protocol]
     found = {}

@@ -58,6 +58,10 @@ def operate_url(operation: Operation, target: Model) -> str:
         return reverse("machine_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     if operation.noun == "hosts":
         return reverse("host_operate", args=[target.pk, operation.name])
+    if operation.noun == "filters":
+        return reverse("filter_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
+    if operation.noun == "security_groups":
+        return reverse("security_group_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     raise NoReverseMatch(f"{operation.kind} has no address")
 
 

@@ -37,6 +37,32 @@ _TABLE: list[tuple[int | None, str, str]] = [
         "There is no virtual network “{1}” on this host. Choose another, or create it.",
     ),
     (
+        libvirt.VIR_ERR_NO_NWFILTER,
+        r"(?:filter|nwfilter).*'(.+)'",
+        "There is no network filter “{1}” on this host. Choose another, or create it.",
+    ),
+    (
+        None,
+        r"referenced filter '(.+)' is missing",
+        "The network filter “{1}” is used but missing on this host. Create it, or do not use it.",
+    ),
+    (
+        None,
+        r"nwfilter is in use",
+        "A machine or another filter uses this network filter. Let them use another one first.",
+    ),
+    (
+        None,
+        r"filter would introduce a loop",
+        "The filter would use itself, directly or through another one. Use a different filter.",
+    ),
+    (
+        None,
+        r"unresolvable variables or unavailable list elements: (.+)",
+        "A running machine uses this filter without a value for {1}. Give its NIC that value, or "
+        "leave the variable out.",
+    ),
+    (
         None,
         r"network '(.+)' is not active",
         "The virtual network “{1}” is not active. Start it, then try again.",

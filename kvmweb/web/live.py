@@ -11,7 +11,7 @@ from channels.security.websocket import WebsocketDenier
 from django.contrib.auth import get_user
 from django.db.models import QuerySet
 
-from kvmweb.models import Host, Job, Machine, Network, Pool, User
+from kvmweb.models import Host, Job, Machine, Network, NwFilter, Pool, SecurityGroup, User
 from kvmweb.models.access import SEE, Viewer, may
 from kvmweb.models.live import group
 from kvmweb.origins import is_own_origin
@@ -21,12 +21,14 @@ MAX_TOPICS = 500
 CHECK_SESSION_EVERY = 10.0
 WITHDRAWN = 4001
 
-_SUMMARIES = {"machines", "hosts", "networks", "pools"}
+_SUMMARIES = {"machines", "hosts", "networks", "pools", "filters", "security-groups"}
 _OF_HOST = {"host", "devices", "usage", "hostnet", "hostnet-usage"}
 _ROWS: dict[str, Callable[[Viewer], QuerySet[Any]]] = {
     "machine": Machine.objects.visible_to,
     "network": Network.objects.visible_to,
     "pool": Pool.objects.visible_to,
+    "nwfilter": NwFilter.objects.visible_to,
+    "security-group": SecurityGroup.objects.visible_to,
     "host": Host.objects.visible_to,
     "job": Job.objects.visible_to,
 }
