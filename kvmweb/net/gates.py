@@ -19,6 +19,7 @@ import ipaddress
 import json
 import shlex
 import shutil
+from pathlib import Path
 from typing import Any
 
 from kvmweb.net import nftables
@@ -43,8 +44,14 @@ def read(context: Context) -> list[Gate]:
     ``is_needed``: there is something to get past; ``is_there``: our chain; ``is_first``: our jump
     is ahead of libvirt's; ``passes``: our rules, as text.
     """
-    found = [_iptables(context, family) for family in PROGRAMS if shutil.which(PROGRAMS[family])]
+    found = [_iptables(context, family) for family in PROGRAMS if _has_iptables(family)]
     return found + [_libvirt_network(context, family) for family in _families(context)]
+
+
+def _has_iptables(family: str) -> bool:
+    # Where the kernel was started without IPv6, ip6tables fails.
+    is_off = family == "ip6" and not Path("/proc/thread-self/net/if_inet6").exists()
+    return not is_off and shutil.which(PROGRAMS[family]) is not None
 
 
 def is_right(gate: Gate, passes: list[Pass]) -> bool:
