@@ -29,10 +29,10 @@ SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 # What the namespace sees of the directory instead of the machine's own.
 MOUNTS = {"run": "/run/openvswitch", "etc": "/etc/openvswitch", "log": "/var/log/openvswitch"}
 OVSDB, VSWITCHD = "ovsdb-server", "ovs-vswitchd"
-# Of a row, what differs though nothing was changed.
-EPHEMERAL = {
-    "_version", "statistics", "status", "cur_cfg", "next_cfg", "rstp_status", "rstp_statistics",
-    "bond_active_slave", "lacp_current", "datapath_version",
+# Of a row, what ovs-vswitchd writes there, besides what the schema calls ephemeral.
+TOLD = {
+    "_uuid", "_version", "cur_cfg", "next_cfg", "bond_active_slave", "datapath_version", "ofport",
+    "cfm_flap_count",
 }  # fmt: skip
 
 
@@ -81,7 +81,9 @@ class PrivateOvs:
 
     def start_ovsdb(self) -> None:
         if not self.pid(OVSDB):
-            self._daemon(OVSDB, "/etc/openvswitch/conf.db", "--remote=punix:/run/openvswitch/db.sock")
+            self._daemon(
+                OVSDB, "/etc/openvswitch/conf.db", "--remote=punix:/run/openvswitch/db.sock"
+            )
             self.vsctl("--no-wait", "init")
 
     def start_vswitchd(self) -> None:
@@ -138,14 +140,15 @@ class PrivateOvs:
         """The whole database modulo UUIDs and counters: a reference is the name of what it names,
         or the row itself. Two dumps are equal when nothing was left behind.
         """
-        tables = {name: self._rows(name) for name in json.loads(Path(SCHEMA).read_text())["tables"]}
+        schema = json.loads(Path(SCHEMA).read_text())["tables"]
+        tables = {name: self._rows(name) for name in schema}
         named = {
             row["_uuid"][1]: str(row.get("name", table))
             for table, rows in tables.items()
             for row in rows
         }
         return {
-            table: sorted(json.dumps(_without_uuids(row, named), sort_keys=True) for row in rows)
+            table: sorted(_text(row, schema[table]["columns"], named) for row in rows)
             for table, rows in tables.items()
             if table != "Datapath"
         }
@@ -205,18 +208,17 @@ class PrivateOvs:
         assert not self.directory.exists()
 
 
-def _without_uuids(row: dict[str, Any], named: dict[str, str]) -> dict[str, Any]:
+def _text(row: dict[str, Any], columns: dict[str, Any], named: dict[str, str]) -> str:
     def plain(value: Any) -> Any:
-        if isinstance(value, list) and len(value) == 2 and value[0] == "uuid":
+        if isinstance(value, list) and value[:1] == ["uuid"]:
             return named.get(value[1], "?")
         if isinstance(value, list):
-            parts = [plain(part) for part in value]
-            return sorted(parts, key=json.dumps) if value[:1] != ["set"] else parts
+            return sorted((plain(part) for part in value), key=json.dumps)
         return value
 
-    kept = {name: value for name, value in row.items() if name not in EPHEMERAL}
-    del kept["_uuid"]
-    return {name: plain(value) for name, value in kept.items()}
+    told = TOLD | {name for name, one in columns.items() if one.get("ephemeral")}
+    kept = {name: plain(value) for name, value in row.items() if name not in told}
+    return json.dumps(kept, sort_keys=True)
 
 
 def _children(pid: int) -> Iterator[int]:

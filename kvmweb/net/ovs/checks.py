@@ -55,7 +55,7 @@ def _unused(bridge: Row, actual: State) -> None:
 
 
 def _machine(port: Row) -> str:
-    """The UUID of the machine whose port it is: libvirt's virnetdevopenvswitch.c writes it there."""
+    """The UUID of the machine whose port it is, by libvirt's virnetdevopenvswitch.c."""
     ids = port["interfaces"][0].get("external_ids", {})
     return str(ids.get("vm-id") or ids.get("vm-uuid") or "")
 
@@ -121,7 +121,7 @@ def _bridge(
     datapaths = actual["ovs"]["datapaths"]
     if spec["datapath_type"] and spec["datapath_type"] not in datapaths:
         raise NetError(
-            "This host's kernel has no part of Open vSwitch (the module “openvswitch”): use netdev.",
+            "This host's kernel has no part of Open vSwitch (module “openvswitch”): use netdev.",
             field=f"{field}.datapath_type",
             kind="missing",
         )
@@ -166,7 +166,7 @@ def _limits(actual: State, spec: dict[str, Any], field: str) -> None:
         if discipline and actual.get("features", {}).get(f"qdisc:{discipline}") is False:
             raise NetError(
                 f"This host's kernel can't limit rates by {discipline}"
-                f" (the module “sch_{discipline}”).",
+                f" (module “sch_{discipline}”).",
                 field=f"{field}.ports.{number}.qos",
                 kind="missing",
             )

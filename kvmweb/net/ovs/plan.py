@@ -97,7 +97,7 @@ def _reach(
         yield step(
             rows.add_bridge(bridge),
             rank=ADD_SWITCHES,
-            words=words.add_bridge(bridge),
+            words=[words.add_bridge(bridge)],
             undo=rows.drop_bridge(bridge),
             touches=[spec["name"]],
         )
@@ -136,7 +136,7 @@ def _set_controllers(bridge: Row, row: Row) -> Step:
     return step(
         rows.set_controllers(name, controllers),
         rank=ADD_SWITCHES,
-        words=words.set_controllers(name, controllers),
+        words=[words.set_controllers(name, controllers)],
         undo=rows.set_controllers(name, bridge["controllers"]),
         touches=[name],
     )
@@ -152,7 +152,7 @@ def _edit_flow_export(bridge: Row, row: Row, column: str) -> Iterator[Step]:
     yield step(
         rows.set_flow_export(name, column, made),
         rank=ADD_SWITCHES,
-        words=words.set_flow_export(name, column, made),
+        words=[words.set_flow_export(name, column, made)],
         undo=rows.set_flow_export(name, column, had),
         touches=[name],
     )
@@ -178,7 +178,7 @@ def _add_port(bridge: str, port: Row) -> Step:
     return step(
         rows.add_port(bridge, port),
         rank=ADD_PORTS,
-        words=words.add_port(bridge, port),
+        words=[words.add_port(bridge, port)],
         undo=rows.drop_port(bridge, name),
         touches=[bridge, name, *_names(port["interfaces"])],
     )
@@ -217,7 +217,7 @@ def _edit_interfaces(port: Row, row: Row, had: dict[str, Row]) -> Iterator[Step]
     yield step(
         rows.set_interfaces(name, added=added, dropped=_names(dropped)),
         rank=SET_PORTS,
-        words=words.set_interfaces(name, added=added, dropped=dropped),
+        words=[words.set_interfaces(name, added=added, dropped=dropped)],
         undo=rows.set_interfaces(name, added=dropped, dropped=_names(added)),
         touches=[name, *_names(added), *_names(dropped)],
     )
@@ -242,7 +242,7 @@ def _edit_qos(port: Row, qos: Row | None) -> Iterator[Step]:
     yield step(
         rows.set_qos(name, qos),
         rank=SET_PORTS,
-        words=words.set_qos(name, qos, port) if qos else words.drop_qos(port),
+        words=[words.set_qos(name, qos, port) if qos else words.drop_qos(port)],
         undo=rows.set_qos(name, had),
         touches=[name],
     )
@@ -284,9 +284,10 @@ def _edit_mirror(bridge: str, mirror: Row, had: Row | None) -> Iterator[Step]:
     yield step(
         [*(gone if had else []), *rows.add_mirror(bridge, made)],
         rank=SET_PORTS,
-        words=rows.together(
-            *([words.drop_mirror(bridge, had)] if had else []), words.add_mirror(bridge, made)
-        ),
+        words=[
+            *([words.drop_mirror(bridge, had)] if had else []),
+            words.add_mirror(bridge, made),
+        ],
         undo=[*gone, *(rows.add_mirror(bridge, had) if had else [])],
         touches=[bridge],
     )
@@ -297,7 +298,7 @@ def _drop_mirror(bridge: str, mirror: Row) -> Step:
     return step(
         gone,
         rank=DROP_PORTS,
-        words=words.drop_mirror(bridge, mirror),
+        words=[words.drop_mirror(bridge, mirror)],
         undo=[*gone, *rows.add_mirror(bridge, mirror)],
         touches=[bridge],
     )
@@ -307,7 +308,7 @@ def _set(edit: Edit, before: Row, *, rank: int, touches: list[str]) -> Step:
     return step(
         edit.operations(),
         rank=rank,
-        words=edit.words(),
+        words=[edit.words()],
         undo=edit.inverse(before).operations(),
         touches=touches,
     )

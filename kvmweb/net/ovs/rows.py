@@ -96,7 +96,7 @@ def add_bridge(bridge: Row) -> Operations:
 def drop_bridge(bridge: Row) -> Operations:
     """What is in it goes with it, but for what rate limits its ports have of us."""
     limits = [one for port in bridge["ports"] for one in _drop_qos(port["name"])]
-    return [_root(["bridges", "delete", _set([row("Bridge", bridge["name"])])]), *limits]
+    return [*limits, _root(["bridges", "delete", _set([row("Bridge", bridge["name"])])])]
 
 
 def add_port(bridge: str, port: Row) -> Operations:
@@ -106,7 +106,7 @@ def add_port(bridge: str, port: Row) -> Operations:
 
 def drop_port(bridge: str, name: str) -> Operations:
     left = _mutate("Bridge", bridge, ["ports", "delete", _set([row("Port", name)])])
-    return [left, *_drop_qos(name)]
+    return [*_drop_qos(name), left]
 
 
 def _insert_port(port: Row) -> Operations:
@@ -131,7 +131,7 @@ def set_qos(port: str, qos: Row | None) -> Operations:
     """In place of what it has. One that we made goes; another's is only let go of."""
     gone = _drop_qos(port)
     if qos is None:
-        return [*gone, update("Port", port, qos=_set([]))]
+        return gone
     if not qos.get("is_ours"):
         return [*gone, update("Port", port, qos=["uuid", qos["uuid"]])]
     queues = [
@@ -143,8 +143,10 @@ def set_qos(port: str, qos: Row | None) -> Operations:
 
 
 def _drop_qos(port: str) -> Operations:
+    """A port that goes still counts as a reference, so it lets go first."""
     mark = ["external_ids", "includes", wire({MARK: "1", MARK_PORT: port})]
-    return [{"op": "delete", "table": table, "where": [mark]} for table in ("QoS", "Queue")]
+    gone = [{"op": "delete", "table": table, "where": [mark]} for table in ("QoS", "Queue")]
+    return [update("Port", port, qos=_set([])), *gone]
 
 
 def add_mirror(bridge: str, mirror: Row) -> Operations:

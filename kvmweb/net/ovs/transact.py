@@ -20,15 +20,20 @@ _NAMED = ("Bridge", "Port", "Interface")
 
 
 def step(
-    operations: Operations, *, rank: int, words: list[str], undo: Operations, touches: list[str]
+    operations: Operations,
+    *,
+    rank: int,
+    words: list[list[str]],
+    undo: Operations,
+    touches: list[str],
 ) -> Step:
-    """``words`` follow ``ovs-vsctl``."""
+    """``words`` of each command follow ``ovs-vsctl``."""
     back = Step("ovs.transact", {"operations": undo, "is_undo": True}, rank, touches=touches)
     return Step(
         "ovs.transact",
         {"operations": operations},
         rank,
-        commands=[["ovs-vsctl", *words]],
+        commands=[["ovs-vsctl", *one] for one in words],
         undo=[back],
         touches=touches,
     )

@@ -58,13 +58,15 @@ def add_port(bridge: str, port: Row) -> list[str]:
     return together(*parts, *([set_qos(name, port["qos"])] if port.get("qos") else []))
 
 
-def drop_port(bridge: str, port: Row) -> list[str]:
-    return together(["del-port", bridge, port["name"]], *_destroy_qos(port))
+def drop_port(bridge: str, port: Row) -> list[list[str]]:
+    """Two commands: ovs-vsctl does not let go of what a row that it deletes referred to."""
+    limits = together(*_destroy_qos(port))
+    return [*([limits] if limits else []), ["del-port", bridge, port["name"]]]
 
 
-def drop_bridge(bridge: Row) -> list[str]:
-    limits = [words for port in bridge["ports"] for words in _destroy_qos(port)]
-    return together(["del-br", bridge["name"]], *limits)
+def drop_bridge(bridge: Row) -> list[list[str]]:
+    limits = together(*(words for port in bridge["ports"] for words in _destroy_qos(port)))
+    return [*([limits] if limits else []), ["del-br", bridge["name"]]]
 
 
 def _destroy_qos(port: Row) -> list[list[str]]:
@@ -72,7 +74,7 @@ def _destroy_qos(port: Row) -> list[list[str]]:
     if not qos or not qos["is_ours"]:
         return []
     queues = [queue["uuid"] for queue in qos["queues"].values()]
-    parts = [["destroy", "QoS", qos["uuid"]]]
+    parts = [["clear", "Port", port["name"], "qos"], ["destroy", "QoS", qos["uuid"]]]
     return parts + ([["destroy", "Queue", *queues]] if queues else [])
 
 
@@ -95,11 +97,11 @@ def set_qos(port: str, qos: Row, before: Row | None = None) -> list[str]:
     for number in numbers:
         values = _values(qos["queues"][number])
         parts.append([f"--id=@q{number}", "create", "Queue", *values])
-    return together(*parts, *_destroy_qos(before or {}))
+    return together(*_destroy_qos(before or {}), *parts)
 
 
 def drop_qos(port: Row) -> list[str]:
-    return together(["clear", "Port", port["name"], "qos"], *_destroy_qos(port))
+    return together(*_destroy_qos(port))
 
 
 def add_mirror(bridge: str, mirror: Row) -> list[str]:
