@@ -16,7 +16,7 @@ from kvmweb.net import kernel, namespaces
 from kvmweb.net import step as ranks
 from kvmweb.net.changes import _BATCH, Values, flush, index_of, ip, queue, touched
 from kvmweb.net.context import Context
-from kvmweb.net.kernel import MAIN, ROUTE_MARK, Row
+from kvmweb.net.kernel import MAIN, Row
 from kvmweb.net.rtnetlink import (
     CREATE,
     DELADDR,
@@ -266,7 +266,9 @@ def _nexthop(hop: Row, index: dict[str, int]) -> bytes:
 
 
 def _devices(row: Row) -> list[str]:
-    return [one for one in (row.get("dev"), *(hop["dev"] for hop in row.get("nexthops", []))) if one]
+    return [
+        one for one in (row.get("dev"), *(hop["dev"] for hop in row.get("nexthops", []))) if one
+    ]
 
 
 def _route_message(
@@ -311,7 +313,12 @@ def move_addresses(
     """
     moved = _movable(actual, namespace, source, keep)
     arguments = {"namespace": namespace, "source": source, "target": target, "keep": keep}
-    back = {**arguments, "source": target, "target": source, "keep": _kept(actual, target)}
+    back = {
+        **arguments,
+        "source": target,
+        "target": source,
+        "keep": _kept(actual, namespace, target),
+    }
     opposite = {"in": "out", "out": "in", "": ""}[joins]
     return Step(
         "addresses.move",
@@ -323,8 +330,12 @@ def move_addresses(
     )
 
 
-def _kept(actual: Values, dev: str) -> list[str]:
-    return [row["address"] for row in actual["addresses"] if row["dev"] == dev]
+def _kept(actual: Values, namespace: str, dev: str) -> list[str]:
+    return [
+        row["address"]
+        for row in actual["addresses"]
+        if row["dev"] == dev and row["namespace"] == namespace
+    ]
 
 
 def _movable(
@@ -344,7 +355,7 @@ def _movable(
     routes = [
         row
         for row in actual["routes"]
-        if here(row) and source in _devices(row) and row["protocol"] not in ("kernel", kernel.MARK)
+        if here(row) and source in _devices(row) and row["protocol"] != "kernel"
         and not (row["source"] and ipaddress.ip_address(row["source"]) in mine)
     ]  # fmt: skip
     return addresses, routes

@@ -90,8 +90,8 @@ def _try_links(kernel: Rtnetlink, found: dict[str, bool]) -> None:
     for kind, request in tries.items():
         module = KINDS[kind].module
         quietly = module not in _LOUD or _is_loaded(module)
-        found[kind] = _is_loadable(module) or (quietly or not _has_modules()) and _can(
-            kernel, request()
+        found[kind] = _is_loadable(module) or (
+            (quietly or not _has_modules()) and _can(kernel, request())
         )
     # A kernel without it takes the 0, and refuses the 1.
     filtering = attribute(7, b"\1")

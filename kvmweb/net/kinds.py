@@ -34,12 +34,11 @@ def _flag(layout: str, *, on: str = "1", off: str = "0") -> Codec:
     )
 
 
-def _choice(layout: str, choices: dict[str, int], word: Callable[[Any], str] = str) -> Codec:
+def _choice(layout: str, choices: dict[str, int]) -> Codec:
     one, names = struct.Struct(layout), {number: name for name, number in choices.items()}
     return Codec(
         lambda value: one.pack(choices[value]),
         lambda data: names.get(one.unpack(data)[0], str(one.unpack(data)[0])),
-        word,
     )
 
 
@@ -130,7 +129,7 @@ KINDS: dict[str, Kind] = {
     "vlan": Kind(
         (
             Attribute("id", 1, _U16),
-            Attribute("protocol", 5, _choice(">H", _VLAN_PROTOCOLS, lambda value: value[:5] + value[5:].upper() if value.endswith("q") else value)),
+            Attribute("protocol", 5, _choice(">H", _VLAN_PROTOCOLS)),
         ),
         fixed=frozenset({"id", "protocol", "parent"}),
         module="8021q",

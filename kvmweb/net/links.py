@@ -19,7 +19,7 @@ import os
 import struct
 from typing import Any
 
-from kvmweb.net import kernel, namespaces, originals
+from kvmweb.net import kernel, linkplan, namespaces, originals
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 from kvmweb.net.ethtool import Ethtool
@@ -130,4 +130,4 @@ def _namespace_ids(context: Context, here: str, others: list[str]) -> dict[int, 
 
 
 def plan(context: Context, actual: State, desired: State, owned: State) -> list[Step]:
-    return []
+    return linkplan.plan(actual, desired, owned)

@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _own() -> str:
     # Of this thread: /proc/self is the first thread's.
-    return f"/proc/thread-self/ns/net"
+    return "/proc/thread-self/ns/net"
 
 
 def inode(path: str | Path | None = None) -> int:

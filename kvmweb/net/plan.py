@@ -55,9 +55,7 @@ def read_all(context: Context, parts: Iterable[str] = ()) -> State:
 
 def plan(context: Context, actual: State, desired: State, owned: State) -> list[Step]:
     """All parts' steps in the order they are done."""
-    steps = [
-        step for part in PARTS for step in part.plan(context, actual, desired, owned)
-    ]
+    steps = [step for part in PARTS for step in part.plan(context, actual, desired, owned)]
     return sorted(steps, key=lambda step: step.rank)
 
 

@@ -218,7 +218,7 @@ class Rtnetlink:
         try:
             data = self._socket.recv(1 << 18)
         except TimeoutError:
-            raise StepError("The kernel did not answer within 10 s: its network is locked.") from None
+            raise StepError("The kernel did not answer within 10 s.") from None
         found, offset = [], 0
         while offset + 16 <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
@@ -238,4 +238,3 @@ def _error(flags: int, payload: bytes) -> tuple[int, str]:
         return code, ""
     words = attributes(payload, 20).get(1, b"")
     return code, words.rstrip(b"\0").decode(errors="replace")
-

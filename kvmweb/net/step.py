@@ -20,6 +20,7 @@ __all__ = ["ACTIONS", "BATCHES", "Step", "StepError", "action", "batch", "carry_
 
 # When it is done, among all parts' steps; stable within one rank. What is removed goes top down.
 STOP_SERVICES, DROP_RULES, DROP_ROUTES, DROP_ADDRESSES = 10, 15, 18, 20
+RELEASE_UPLINKS = 22
 DROP_LEGS, DROP_PORTS, DROP_SWITCHES, DROP_LINKS, DROP_NAMESPACES = 25, 30, 33, 36, 39
 ADD_NAMESPACES, ADD_LINKS, SET_LINKS, ADD_SWITCHES, ADD_PORTS, ADD_LEGS = 50, 53, 56, 60, 63, 66
 ENSLAVE, SET_PORTS, ADD_ADDRESSES, SET_UP, ADD_ROUTES = 70, 73, 76, 80, 83
@@ -75,7 +76,7 @@ def action(name: str, *, batch: str = "") -> Callable[[Action], Action]:
 
 
 def batch(name: str) -> Callable[[Callable[[Context], None]], Callable[[Context], None]]:
-    """Register ``function(context)``, which does what ``context.queues[name]`` holds and empties it.
+    """Register ``function(context)``: it does what ``context.queues[name]`` holds and empties it.
 
     It raises ``StepError``. A queued thing remembers ``context.number``, its step's number, if it
     can tell which steps of the batch were ``untouched``.

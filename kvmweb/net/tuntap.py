@@ -26,7 +26,8 @@ def add(namespace: str, name: str) -> None:
         fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         fcntl.ioctl(device, _TUNSETPERSIST, 1)
     except OSError as error:
-        there = error.errno in (errno.EBUSY, errno.EEXIST)
-        raise StepError(f"“{name}” is there already." if there else os.strerror(error.errno or 0)) from None
+        is_there = error.errno in (errno.EBUSY, errno.EEXIST)
+        why = f"“{name}” is there already." if is_there else os.strerror(error.errno or 0)
+        raise StepError(why) from None
     finally:
         os.close(device)
