@@ -30,8 +30,8 @@ class HostNetwork(models.Model):
 
     @classmethod
     def of(cls, host: Host) -> "HostNetwork":
-        """The host's, made where there is none yet."""
-        return cls.objects.get_or_create(host_id=host.pk)[0]
+        """The host's; an empty one, not saved, where nothing is known yet."""
+        return cls.objects.filter(host_id=host.pk).first() or cls(host_id=host.pk)
 
     def __str__(self) -> str:
         return f"network of {self.host}"
@@ -51,7 +51,8 @@ class ChangeState(models.TextChoices):
 class NetworkChange(models.Model):
     """An applied plan, so that it can be confirmed and undone.
 
-    ``deadline``: when the host reverts it by itself. ``note``: why it came to its state.
+    ``token``: what the host calls it. ``deadline``: when the host reverts it by itself. ``undoes``:
+    the change that this one takes back. ``note``: why it came to its state.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
@@ -62,6 +63,8 @@ class NetworkChange(models.Model):
     after = models.JSONField(default=dict)
     steps = models.JSONField(default=list)
     state = models.CharField(max_length=12, choices=ChangeState.choices)
+    token = models.CharField(max_length=40, blank=True)
+    undoes = models.ForeignKey("self", models.SET_NULL, null=True, related_name="+")
     deadline = models.DateTimeField(null=True)
     note = models.TextField(blank=True)
     created = models.DateTimeField(auto_now_add=True)
