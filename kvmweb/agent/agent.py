@@ -18,6 +18,7 @@ from kvmweb.agent import worker
 from kvmweb.agent.hosts import HostLink
 from kvmweb.models import Agent as AgentRow
 from kvmweb.models import Host, Job
+from kvmweb.models.jobs import ONE_BY_ONE
 from kvmweb.models.live import AGENTS, run_in_loop
 from kvmweb.operations import security_groups
 
@@ -171,7 +172,7 @@ class Agent:
         if not self._is_settled(queue):
             return
         while len(runs) < worker.PER_HOST:
-            busy = {run.job.target_key for run in runs if run.job.target_type == "machine"}
+            busy = {run.job.target_key for run in runs if run.job.target_type in ONE_BY_ONE}
             job = worker.claim(self.name, queue, busy)
             if job is None:
                 return

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 # Seconds. Some changes have no event (autostart, a device added to the inactive document only).
 READ_AGAIN_EVERY = 60
 SAMPLE_EVERY = 5
+LEASES_EVERY = 5
 FIRST_PAUSE, LONGEST_PAUSE = 1, 30
 OPEN_ANEW_AFTER = 600
 STUCK_AFTER = 120
@@ -113,6 +114,8 @@ class HostLink(threading.Thread):
             self.heard = time.monotonic()
             if clock.is_due("sample", SAMPLE_EVERY):
                 write_usage(self.host, sample.take())
+            if clock.is_due("leases", LEASES_EVERY):
+                self._read(opened, Name("leases"))
             if clock.is_due("everything", READ_AGAIN_EVERY):
                 self._read(opened, Name("everything"))
                 write_state(self.host, HostState.CONNECTED)

@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from kvmweb.models import Job, JobState
-from kvmweb.models.jobs import Cancelled
+from kvmweb.models.jobs import ONE_BY_ONE, Cancelled
 from kvmweb.models.live import announce
 from kvmweb.operations import OPERATIONS
 from kvmweb.virt.errors import OperationError, explain
@@ -59,7 +59,7 @@ def claim(agent: str, host_id: int | None, busy_targets: set[str]) -> Job | None
         waiting = (
             Job.objects.select_for_update(skip_locked=True)
             .filter(state=JobState.QUEUED, host=host_id)
-            .exclude(Q(target_type="machine") & Q(target_key__in=busy_targets))
+            .exclude(Q(target_type__in=ONE_BY_ONE) & Q(target_key__in=busy_targets))
             .order_by("created")
         )
         job = waiting.first()

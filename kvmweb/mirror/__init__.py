@@ -17,6 +17,7 @@ __all__ = ["everything", "look_again", "read"]
 _READ_ONE: dict[str, Callable[[Host, libvirt.virConnect, str], None]] = {
     "machine": machines.read,
     "network": networks.read,
+    "leases": lambda host, connection, key: networks.read_leases(host, connection),
     "pool": storage.read,
     "device": devices.read,
     "nwfilter": filters.read,

@@ -44,6 +44,6 @@ def names_of(host_id: int) -> Names:
 
 def look_again(host_id: int, kind: str, key: str = "") -> None:
     """Ask the host's agent, in this process, to read this thing again: for changes that libvirt
-    sends no event for. ``kind`` is machine, network, pool, device, nwfilter, host or everything.
+    sends no event for. ``kind`` is a key of the table in ``mirror``.
     """
     names_of(host_id).put(Name(kind, key))

@@ -24,6 +24,8 @@ class JobState(models.TextChoices):
 
 
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
+# Types of targets whose jobs are done one after the other, never side by side.
+ONE_BY_ONE = ("machine", "network")
 
 
 class Cancelled(Exception):

@@ -1,5 +1,7 @@
 """Networks: the mirror of libvirt's virtual networks."""
 
+from hashlib import sha256
+
 from django.db import models
 
 from kvmweb.models.access import VisibleQuerySet
@@ -18,7 +20,7 @@ class Network(models.Model):
     xml = models.TextField()
     # The one the next start uses; empty where that is the same.
     inactive_xml = models.TextField(blank=True)
-    # What virNetworkGetDHCPLeases told: mac, address, prefix, name, expires, iaid of each.
+    # What virNetworkGetDHCPLeases told: mac, address, prefix, name, expires, iaid, client of each.
     leases = models.JSONField(default=list)
 
     objects = VisibleQuerySet["Network"].as_manager()
@@ -29,6 +31,16 @@ class Network(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def definition(self) -> str:
+        """The document that is edited: the one of the next start."""
+        return self.inactive_xml or self.xml
+
+    @property
+    def version(self) -> str:
+        """Of the definition, so that nobody overwrites what they have not seen."""
+        return sha256(self.definition.encode()).hexdigest()[:16]
 
     @property
     def topic(self) -> str:

@@ -69,6 +69,7 @@ class Operation:
     deadline: float
     overrules: Sequence[str]
     is_for_site: bool
+    is_partial: bool
     undo: Callable[[Job], None] | None
     check: Callable[[Any, Any], dict[str, str]] | None
     unless: Callable[[Any], str] | None
@@ -92,7 +93,7 @@ class Operation:
         if not may(user, self.needs, target):
             return Forbidden(_lacking(self.needs))
         host = target if isinstance(target, Host) else getattr(target, "host", None)
-        if isinstance(target, Machine) and isinstance(host, Host) and not host.is_connected:
+        if target is not host and isinstance(host, Host) and not host.is_connected:
             return Conflict(
                 format_lazy(
                     _("The host {host} can't be reached: {reason}"),
@@ -138,7 +139,7 @@ class Operation:
             username=user.username,
             token=token,
             address=address,
-            arguments=filled_in.model_dump(mode="json"),
+            arguments=filled_in.model_dump(mode="json", exclude_unset=self.is_partial),
             **_target_fields(target),
         )
         if self.is_for_site:
@@ -203,6 +204,7 @@ def operation(
     noun: str = "",
     overrules: Sequence[str] = (),
     is_for_site: bool = False,
+    is_partial: bool = False,
     undo: Callable[[Job], None] | None = None,
     check: Callable[[Any, Any], dict[str, str]] | None = None,
     unless: Callable[[Any], str] | None = None,
@@ -216,10 +218,11 @@ def operation(
     all others. ``confirm``: what to ask before. ``deadline``: seconds without a sign of life after
     which the agent gives it up. ``overrules``: operations on the same machine that are cancelled
     when this one is asked for. ``is_for_site``: do it in the site's own queue, even if the target
-    is a host, so that a host that does not answer can't hold it. ``undo``: removes what a job left
-    half made whose agent died. ``check``: a sentence per field that is wrong, told from the target
-    and the arguments before there is a job; it reads the mirror only. ``unless``: why the target as
-    the mirror has it forbids this, as a sentence; "" where it does not.
+    is a host, so that a host that does not answer can't hold it. ``is_partial``: what was not
+    filled in stays unset (pydantic's ``model_fields_set``), and means: as it is. ``undo``: removes
+    what a job left half made whose agent died. ``check``: a sentence per field that is wrong, told
+    from the target and the arguments before there is a job; it reads the mirror only. ``unless``:
+    why the target as the mirror has it forbids this, as a sentence; "" where it does not.
 
     A function with many arguments takes them as one, a pydantic model.
     """
@@ -241,6 +244,7 @@ def operation(
             deadline=deadline,
             overrules=tuple(overrules),
             is_for_site=is_for_site,
+            is_partial=is_partial,
             undo=undo,
             check=check,
             unless=unless,

@@ -74,4 +74,4 @@ def _free(addresses: Iterable[str], others: list[Taken]) -> Iterator[str]:
 
 
 def _meet(one: Subnet, other: Subnet) -> bool:
-    return one.version == other.version and one.overlaps(other)  # type: ignore[arg-type]
+    return one.version == other.version and one.overlaps(other)
