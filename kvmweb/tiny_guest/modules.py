@@ -4,7 +4,7 @@ import gzip
 import lzma
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # What QEMU offers. A kernel that has one built in, or not at all, has no such file: that is fine.
@@ -41,11 +41,11 @@ WANTED = [
 ]
 
 
-def in_order(directory: Path) -> Iterator[tuple[str, bytes]]:
+def in_order(directory: Path, wanted: Iterable[str] = WANTED) -> Iterator[tuple[str, bytes]]:
     """Names and contents, each after those it depends on."""
     files = {_name(path): path for path in directory.rglob("*.ko*")}
     done: set[str] = set()
-    for name in WANTED:
+    for name in wanted:
         yield from _with_needed(name, files, done)
 
 
