@@ -10,7 +10,8 @@ For whoever writes a part (ovs, routers, forwards):
 - ``context.ovs`` is ovs.py's to fill at first use; if it has ``close()`` that is called at the end.
 - ``context.queues`` and ``context.number`` are for batches (step.py).
 
-A context belongs to one thread at a time. ``links.read`` and the actions of links.py do not use
+A context belongs to one thread, and lasts for one call: an open socket keeps a namespace alive, so
+``context.forget("red")`` before it is removed. ``links.read`` and the actions of links.py do not use
 pyroute2 but ``context.rtnetlink(namespace)`` (rtnetlink.py): decoding 600 links took pyroute2 0.3 s,
 and a request 0.5 ms, where batches of plain messages take 0.02 s and 0.05 ms.
 """
@@ -27,9 +28,10 @@ from kvmweb.net.rtnetlink import Rtnetlink
 
 
 class Context:
-    """``number``: of the step being carried out, in its plan."""
+    """``number``: of the step being carried out, in its plan. ``helper``: whose call this is."""
 
     def __init__(self) -> None:
+        self.helper: Any = None
         self.ovs: Any = None
         self.queues: defaultdict[str, list[Any]] = defaultdict(list)
         self.number = 0
