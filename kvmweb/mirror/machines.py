@@ -6,10 +6,12 @@ from typing import Any
 
 import libvirt
 
+from kvmweb.mirror import nics
 from kvmweb.mirror.rows import Fields, described, reconcile
 from kvmweb.models import Host, Machine, State
 from kvmweb.models.live import announce
 from kvmweb.spec import domain, probe
+from kvmweb.spec.nics import NicFacts
 
 # https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainState
 STATES = {
@@ -47,6 +49,7 @@ def read_all(host: Host, connection: libvirt.virConnect) -> None:
     ours = [dom for dom in connection.listAllDomains() if not _is_probe(dom)]
     fresh = described(ours, lambda dom: uuid.UUID(bytes=dom.UUID()), fields)
     _save(host, Machine.objects.filter(host=host), fresh)
+    nics.complete(host)
 
 
 def read(host: Host, connection: libvirt.virConnect, key: str) -> None:
@@ -97,8 +100,9 @@ def _fields(dom: libvirt.virDomain, *, state: State, **flags: bool) -> dict[str,
     return {"name": dom.name(), "state": state, "xml": xml, "inactive_xml": inactive, **flags}
 
 
-def _derive(xml: str) -> dict[str, Any]:
+def _derive(xml: str, nics_of: dict[str, tuple[NicFacts, ...]]) -> dict[str, Any]:
     facts = domain.facts(xml)
+    nics_of[xml] = facts.nics
     return {
         "title": facts.title,
         "description": facts.description,
@@ -106,11 +110,21 @@ def _derive(xml: str) -> dict[str, Any]:
         "memory_kib": facts.memory_kib,
         "virtualization": facts.virtualization,
         "graphics": facts.graphics,
+        "is_agent_connected": facts.is_agent_connected,
     }
 
 
 def _save(host: Host, rows: Any, fresh: Mapping[uuid.UUID, Fields]) -> None:
-    changed, appeared_or_gone = reconcile(rows, "uuid", fresh, _derive, host=host)
+    # Parsed once: most of the time a document takes is that.
+    parsed: dict[str, tuple[NicFacts, ...]] = {}
+    changed, appeared_or_gone = reconcile(
+        rows,
+        "uuid",
+        fresh,
+        lambda xml: _derive(xml, parsed),
+        then=lambda machines: nics.save(host, machines, parsed),
+        host=host,
+    )
     touched = changed | appeared_or_gone
     announce(*(f"machine:{key}" for key in touched), *(["machines"] if touched else []))
     if appeared_or_gone:

@@ -35,11 +35,13 @@ def reconcile(
     key: str,
     fresh: Mapping[Any, Fields],
     derive: Callable[[str], Fields],
+    then: Callable[[list[M]], None] | None = None,
     **belongs_to: Any,
 ) -> tuple[set[Hashable], set[Hashable]]:
     """Make ``rows`` equal ``fresh`` (``key`` field's value -> other fields, ``xml`` among them).
 
     ``derive`` gives the fields that follow from the document; it is asked only where that is new.
+    ``then`` saves, in the same transaction, what belongs to the rows that were made or changed.
     ``belongs_to`` are the fields that new rows share. Returns the keys of rows that were changed
     or made, and of those made or removed.
     """
@@ -61,6 +63,8 @@ def reconcile(
             manager.filter(pk__in=[known[value].pk for value in gone]).delete()
             manager.bulk_create(new, batch_size=200)
             _save(changed, [key, *belongs_to])
+            if then and (new or changed):
+                then([*new, *changed])
     made = {getattr(row, key) for row in new}
     return made | {getattr(row, key) for row in changed}, made | gone
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from kvmweb.spec.nics import NicFacts, nics
 from kvmweb.spec.xml import Element, Field, Flag, Number, Size, parse
 
 
@@ -32,6 +33,12 @@ class Domain(Element):
     def vcpus(self) -> int:
         return self.vcpus_current or self.vcpus_maximum
 
+    @property
+    def is_agent_connected(self) -> bool:
+        """Known while the machine runs: formatdomain.html#channel."""
+        found = self.tree.find("devices/channel/target[@name='org.qemu.guest_agent.0']")
+        return found is not None and found.get("state") == "connected"
+
 
 @dataclass(frozen=True, slots=True)
 class DomainFacts:
@@ -45,6 +52,8 @@ class DomainFacts:
     memory_kib: int
     virtualization: str
     graphics: str
+    is_agent_connected: bool
+    nics: tuple[NicFacts, ...]
 
 
 def facts(xml: str) -> DomainFacts:
@@ -59,4 +68,6 @@ def facts(xml: str) -> DomainFacts:
         memory_kib=domain.memory_bytes // 1024,
         virtualization=domain.type,
         graphics=domain.graphics,
+        is_agent_connected=domain.is_agent_connected,
+        nics=tuple(nics(domain.tree)),
     )
