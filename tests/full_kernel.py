@@ -68,7 +68,10 @@ mount -t tmpfs run /run
 mkdir -p /run/netns /run/openvswitch
 for name in $(cat /lib/mod/order); do
   case $name in
-    bonding) set -- max_bonds=0 ;; dummy) set -- numdummies=0 ;; ifb) set -- numifbs=0 ;; *) set -- ;;
+    bonding) set -- max_bonds=0 ;;
+    dummy) set -- numdummies=0 ;;
+    ifb) set -- numifbs=0 ;;
+    *) set -- ;;
   esac
   insmod /lib/mod/$name.ko $@ 2>/dev/null
 done

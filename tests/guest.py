@@ -5,8 +5,8 @@ import re
 import select
 import time
 import tty
-from collections.abc import Iterable
-from types import TracebackType
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import libvirt
@@ -31,16 +31,26 @@ LETTERS = {" ": "SPACE", "\n": "ENTER", "/": "SLASH", "-": "MINUS", ".": "DOT"}
 SHIFTED = {">": "DOT", "_": "MINUS"}
 
 
-def domain_xml(name: str, *, guest: TinyGuest | None = None, devices: Iterable[str] = ()) -> str:
-    """With direct kernel boot of ``guest``, else booting from its first bootable device."""
+def domain_xml(
+    name: str,
+    *,
+    guest: TinyGuest | None = None,
+    devices: Iterable[str] = (),
+    addresses: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """With direct kernel boot of ``guest``, else booting from its first bootable device.
+
+    ``addresses``: of cards that are not to ask for one by DHCP, {"eth0": "10.0.0.5/24,GATEWAY"}.
+    """
     domain = etree.fromstring(DOMAIN)
     domain.find("name").text = name
     domain.find("memory").text = str(MEMORY_MIB)
+    fixed = [f"lab.{card}={address}" for card, address in addresses.items()]
     if guest:
         for tag, text in (
             ("kernel", str(guest.kernel)),
             ("initrd", str(guest.initrd)),
-            ("cmdline", f"{guest.command_line} lab.name={name}"),
+            ("cmdline", " ".join([guest.command_line, f"lab.name={name}", *fixed])),
         ):
             etree.SubElement(domain.find("os"), tag).text = text
     domain.find("devices").extend(etree.fromstring(device) for device in devices)
@@ -81,6 +91,39 @@ class Serial:
             self.text += os.read(self._descriptor, 65536).decode(errors="replace")
         self.text = self.text[match.end() :]
         return match
+
+
+class Guest(Serial):
+    """The shell on the serial line of a running tiny guest."""
+
+    _number = 0
+
+    def wait(self) -> None:
+        """Until it is up."""
+        self.expect("LAB-GUEST-READY")
+
+    def run(self, command: str, *, seconds: float = 30) -> tuple[str, int]:
+        """What the command printed, and how it ended."""
+        self._number += 1
+        number = self._number
+        # The shell shows what it is sent, where these marks have no number yet.
+        self.send(f"printf '{{%s}}\\n' {number}; {command}; printf '<%s>{number}\\n' $?\n")
+        said = self.expect(rf"(?s)\{{{number}\}}\r?\n(.*?)<(\d+)>{number}\r?\n", seconds=seconds)
+        return said[1].replace("\r", ""), int(said[2])
+
+    def address(self, card: str) -> str:
+        """The IPv4 address that it has by now, or "" """
+        said = self.run(f"ip -4 -o address show dev {card}")[0]
+        return found[1] if (found := re.search(r"inet ([\d.]+)/", said)) else ""
+
+    def pings(self, address: str, *, card: str = "") -> bool:
+        """Whether an answer comes within three seconds."""
+        through = f"-I {card} " if card else ""
+        return self.run(f"ping -c 1 -w 3 {through}{address}")[1] == 0
+
+    def fetches(self, address: str, *, port: int = 80) -> str:
+        """The last line that a web server there answers with by TCP, or "" """
+        return self.run(f"httpget {address} {port} 2>/dev/null")[0].strip()
 
 
 def type_keys(domain: libvirt.virDomain, text: str) -> None:
