@@ -10,7 +10,7 @@ import libvirt
 from django.db import DatabaseError, close_old_connections
 
 from kvmweb import mirror
-from kvmweb.agent import acceleration, events, sampler
+from kvmweb.agent import acceleration, addresses, events, sampler
 from kvmweb.mirror.hosts import write_acceleration, write_state, write_usage
 from kvmweb.mirror.names import Name, names_of
 from kvmweb.models import Acceleration, Host, HostState
@@ -92,7 +92,8 @@ class HostLink(threading.Thread):
             mirror.everything(self.host, opened)
             write_state(self.host, HostState.CONNECTED)
             self._settled()
-            self._follow(opened)
+            with addresses.watched(self.host):
+                self._follow(opened)
         except libvirt.libvirtError as error:
             self._lost = self._lost or explain(error).sentence
         finally:
