@@ -9,10 +9,10 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from lxml import etree
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from kvmweb.spec import nwfilter
 from kvmweb.spec.nwfilter import Filter, Reference
@@ -95,13 +95,21 @@ class Rule(BaseModel):
     group: Annotated[str, Field(max_length=63)] = ""
     description: Annotated[str, Field(max_length=200)] = ""
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.ports and self.protocol not in ("tcp", "udp"):
-            raise ValueError("ports: Only TCP and UDP have ports. Choose one of them, or no port.")
-        if self.subnet and self.group:
-            raise ValueError("group: Choose either a subnet or a security group.")
-        return self
+    @field_validator("ports")
+    @classmethod
+    def _has_ports(cls, ports: str, info: ValidationInfo) -> str:
+        if ports and info.data.get("protocol") not in ("tcp", "udp"):
+            raise ValueError(
+                "Only TCP and UDP have ports. Choose one of them, or leave this empty."
+            )
+        return ports
+
+    @field_validator("group")
+    @classmethod
+    def _is_the_only_one(cls, group: str, info: ValidationInfo) -> str:
+        if group and info.data.get("subnet"):
+            raise ValueError("Choose either a subnet or a security group.")
+        return group
 
 
 Name = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(checked_name)]
