@@ -18,7 +18,7 @@ from kvmweb.virt import connections
 from kvmweb.virt.errors import OperationError
 
 logger = logging.getLogger(__name__)
-LOOK_EVERY = 4.0
+LOOK_EVERY = 3.0
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import libvirt
 from django.db import DatabaseError, close_old_connections
 
 from kvmweb import mirror
-from kvmweb.agent import acceleration, addresses, events, sampler
-from kvmweb.mirror.hosts import write_acceleration, write_state, write_usage
+from kvmweb.agent import acceleration, addresses, emulator, events, sampler
+from kvmweb.mirror.hosts import write_acceleration, write_nic_models, write_state, write_usage
 from kvmweb.mirror.names import Name, names_of
 from kvmweb.models import Acceleration, Host, HostState
 from kvmweb.virt import connections
@@ -106,7 +106,7 @@ class HostLink(threading.Thread):
         """Look again at what has a reason to be looked at, until the connection is lost."""
         clock = _Clock()
         sample = sampler.Sampler(opened)
-        if self.host.acceleration == Acceleration.UNKNOWN:
+        if self.host.acceleration == Acceleration.UNKNOWN or emulator.is_news(self.host):
             threading.Thread(target=self._probe, name="probe", daemon=True).start()
         while opened.isAlive() and not self._lost and not self._stopping.is_set():
             for name in self.names.take(clock.until_next()):
@@ -138,8 +138,11 @@ class HostLink(threading.Thread):
     def _probe(self) -> None:
         with contextlib.suppress(OperationError):  # the host is gone again: it is tried next time
             opened = connections.connection(self.host.pk)
-            found = acceleration.probe(opened, self.host.domain_capabilities)
-            write_acceleration(self.host, found)
+            if emulator.is_news(self.host) and (models := emulator.nic_models(opened, self.host)):
+                write_nic_models(self.host, models)
+            if self.host.acceleration == Acceleration.UNKNOWN:
+                found = acceleration.probe(opened, self.host.domain_capabilities)
+                write_acceleration(self.host, found)
         close_old_connections()
 
     def _closed(self, opened: libvirt.virConnect, reason: int, opaque: object) -> None:

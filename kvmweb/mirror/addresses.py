@@ -10,7 +10,7 @@ from typing import Any
 
 import libvirt
 
-from kvmweb.models import Host, Machine, Nic, State
+from kvmweb.models import Host, Machine, Network, Nic, State
 from kvmweb.models.live import announce
 
 Address = dict[str, Any]  # address, prefix, from
@@ -58,7 +58,7 @@ class Watch:
         connection is lost.
         """
         running = self._running()
-        leases = _leases(connection) if running else {}
+        leases = _leases(self.host) if running else {}
         for machine, nics in running:
             turn = self._turn(machine)
             if turn.is_due:
@@ -109,19 +109,14 @@ def _ask(
     return {}
 
 
-def _leases(connection: libvirt.virConnect) -> Seen:
-    """Of every network at once; asking for each machine would read the same files many times."""
+def _leases(host: Host) -> Seen:
+    """As mirrored from the networks, a few seconds ago at most."""
     found: Seen = {}
-    with _tolerant(connection):
-        for network in connection.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE):
-            with _tolerant(connection):
-                for lease in network.DHCPLeases():
-                    address = {
-                        "address": lease["ipaddr"],
-                        "prefix": lease["prefix"],
-                        "from": "lease",
-                    }
-                    found.setdefault((lease["mac"] or "").lower(), []).append(address)
+    networks = Network.objects.filter(host=host, is_active=True)
+    for leases in networks.values_list("leases", flat=True):
+        for lease in leases:
+            address = {"address": lease["address"], "prefix": lease["prefix"], "from": "lease"}
+            found.setdefault(lease["mac"].lower(), []).append(address)
     return found
 
 

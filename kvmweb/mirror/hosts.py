@@ -56,6 +56,12 @@ def write_acceleration(host: Host, acceleration: str) -> None:
     _write(host, acceleration=acceleration)
 
 
+def write_nic_models(host: Host, models: list[str]) -> None:
+    """What ``agent.emulator`` found, of the version of QEMU that the host has now."""
+    known = {"version": host.driver_version, "models": models}
+    _write(host, nic_models={**host.nic_models, host.architecture: known})
+
+
 def _write(host: Host, **fields: Any) -> bool:
     differing = {name: value for name, value in fields.items() if getattr(host, name) != value}
     if not differing:
