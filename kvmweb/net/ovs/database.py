@@ -23,6 +23,12 @@ DIRECTORIES = ("/run/openvswitch", "/var/run/openvswitch", "/usr/local/var/run/o
 # Seconds for ovs-vswitchd to do what the database says. 100 new ports take 0.2 s.
 APPLY = 15.0
 
+# Columns of a bridge, and the tables they refer to.
+FLOW_EXPORTS = {"netflow": "NetFlow", "sflow": "sFlow", "ipfix": "IPFIX"}
+# Keys of external_ids. On what we made; on a QoS and its queues, which have no name: whose they
+# are; on a port: which offloads of its links we switched off.
+MARK, MARK_PORT, MARK_OFFLOADS = "kvmweb", "kvmweb-port", "kvmweb-offloads"
+
 Row = dict[str, Any]
 
 
@@ -127,6 +133,11 @@ def plain(kind: Any, value: Any) -> Any:
 
 def _atom(value: Any) -> Any:
     return value[1] if isinstance(value, list) else value
+
+
+def is_empty(value: Any) -> bool:
+    """As a column without a value is: not 0, False or ""."""
+    return value is None or value == [] or value == {}
 
 
 def wire(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kvmweb.net import changes
 from kvmweb.net.ovs import wanted
-from kvmweb.net.ovs.database import Row
+from kvmweb.net.ovs.database import MARK_OFFLOADS, Row
 from kvmweb.net.step import Step
 
 State = dict[str, Any]
@@ -48,7 +48,7 @@ def offloads(actual: State, desired: State) -> Iterator[Step]:
     """
     links = {(one["namespace"], one["name"]): one for one in actual.get("links", [])}
     spoken = {one["name"]: one for one in desired.get("links", [])}
-    for name in _ports(actual, desired):
+    for name in userspace_links(actual, desired):
         said = spoken.get(name, {})
         for namespace, end, link in _ends(name, links, spoken):
             values = _values(link, said.get("offloads", {}), is_new=("", name) not in links)
@@ -57,14 +57,39 @@ def offloads(actual: State, desired: State) -> Iterator[Step]:
                 yield changes.set_offloads(end, values, before=before, namespace=namespace)
 
 
-def _ports(actual: State, desired: State) -> Iterator[str]:
+def userspace_links(actual: State, document: State) -> Iterator[str]:
+    """The links that are ports of userspace bridges of the document."""
     there = {one["name"]: one for one in actual["switches"]}
-    for spec in desired.get("switches", []):
-        datapaths = actual["ovs"].get("datapaths", [])
+    datapaths = actual["ovs"].get("datapaths", [])
+    for spec in document.get("switches", []):
         row = wanted.switch(spec, datapaths=datapaths, actual=there.get(spec["name"]))
         if row["datapath_type"] == "netdev":
             for port in row["ports"]:
                 yield from (one["name"] for one in port["interfaces"] if not one["type"])
+
+
+def remember(actual: State, desired: State, bridge: Row) -> None:
+    """Write on the bridge's ports what ``offloads`` switches off of NICs, for ``restored``."""
+    if bridge["datapath_type"] != "netdev":
+        return
+    links = {one["name"]: one for one in actual.get("links", []) if not one["namespace"]}
+    spoken = {one["name"]: one["offloads"] for one in desired.get("links", [])}
+    for port in bridge["ports"]:
+        found = [
+            f"{name}/{feature}"
+            for name in wanted.names(port["interfaces"])
+            if links.get(name, {}).get("kind") == "physical"
+            for feature in _values(links[name], spoken.get(name, {}), is_new=False)
+        ]
+        if found:
+            port["external_ids"] = {MARK_OFFLOADS: " ".join(found)}
+
+
+def restored(port: Row) -> Iterator[Step]:
+    """The port leaves its bridge: its NICs get back what was switched off for that."""
+    for one in port.get("external_ids", {}).get(MARK_OFFLOADS, "").split():
+        name, _, feature = one.partition("/")
+        yield changes.set_offloads(name, {feature: True}, before={feature: False})
 
 
 def _ends(

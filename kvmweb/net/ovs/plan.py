@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kvmweb.net.changes import set_link
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 from kvmweb.net.ovs import checks, rows, wanted, words
-from kvmweb.net.ovs.database import Row
-from kvmweb.net.ovs.offloads import offloads
+from kvmweb.net.ovs.database import FLOW_EXPORTS, MARK_OFFLOADS, Row, is_empty
+from kvmweb.net.ovs.deaf import deafness
+from kvmweb.net.ovs.interfaces import interfaces
+from kvmweb.net.ovs.offloads import offloads, remember, restored
 from kvmweb.net.ovs.rows import Edit
-from kvmweb.net.ovs.state import FLOW_EXPORTS, is_empty
 from kvmweb.net.ovs.transact import step
+from kvmweb.net.ovs.wanted import names
 from kvmweb.net.step import (
     ADD_PORTS,
     ADD_SWITCHES,
     DROP_PORTS,
     DROP_SWITCHES,
     SET_PORTS,
+    SET_UP,
     Step,
 )
 
@@ -43,13 +47,19 @@ def plan(context: Context, actual: State, desired: State, owned: State) -> list[
     checks.check(actual, desired, owned)
     there = {one["name"]: one for one in actual["switches"]}
     old = {one["name"]: one for one in before}
-    names = {one["name"] for one in switches}
+    staying = names(switches)
+    datapaths = actual["ovs"].get("datapaths", [])
     steps: list[Step] = []
-    for name in old.keys() - names & there.keys():
+    for name in sorted((old.keys() - staying) & there.keys()):
         steps += _leave(there[name], old[name])
     for spec in switches:
-        steps += _reach(actual, spec, there.get(spec["name"]), old.get(spec["name"]))
-    steps += [*offloads(actual, desired)]
+        name, mac = spec["name"], _mac(actual, desired, spec)
+        row = wanted.switch(spec, datapaths=datapaths, actual=there.get(name), mac=mac)
+        remember(actual, desired, row)
+        steps += _reach(row, there.get(name), old.get(name))
+    steps += interfaces(actual, desired, owned)
+    steps += offloads(actual, desired)
+    steps += deafness(actual, desired, owned)
     if steps and not actual["ovs"]["is_running"]:
         raise NetError(actual["ovs"]["problem"], field="switches", kind="missing")
     return steps
@@ -63,11 +73,15 @@ def _leave(bridge: Row, spec: dict[str, Any]) -> Iterator[Step]:
             rank=DROP_SWITCHES,
             words=words.drop_bridge(bridge),
             undo=rows.add_bridge(bridge),
-            touches=[bridge["name"], *_names(bridge["ports"])],
+            undo_words=words.restore_bridge(bridge),
+            then=[one for port in bridge["ports"] for one in _up_again(port)],
+            touches=[bridge["name"], *names(bridge["ports"])],
         )
+        for port in bridge["ports"]:
+            yield from restored(port)
         return
     for mirror in bridge["mirrors"]:
-        if mirror["is_ours"] and mirror["name"] in _names(spec["mirrors"]):
+        if mirror["is_ours"] and mirror["name"] in names(spec["mirrors"]):
             yield _drop_mirror(bridge["name"], mirror)
     for port in bridge["ports"]:
         if port["name"] in wanted.specs_of_ports(spec):
@@ -79,19 +93,21 @@ def _leave(bridge: Row, spec: dict[str, Any]) -> Iterator[Step]:
 def _leave_port(bridge: str, port: Row) -> Iterator[Step]:
     if port["is_ours"]:
         yield _drop_port(bridge, port)
+        yield from restored(port)
     else:
         yield from _edit_qos(port, None)
 
 
-def _names(found: list[Row]) -> list[str]:
-    return [one["name"] for one in found]
+def _mac(actual: State, desired: State, spec: dict[str, Any]) -> str:
+    """The uplink's, if that has one of its own: Open vSwitch would take any port's."""
+    if not spec["uplink"] or spec["uplink"] in names(desired.get("links", [])):
+        return ""
+    rows = [one for one in actual.get("links", []) if not one["namespace"]]
+    return next((one["mac"] for one in rows if one["name"] == spec["uplink"]), "")
 
 
-def _reach(
-    actual: State, spec: dict[str, Any], bridge: Row | None, old: dict[str, Any] | None
-) -> Iterator[Step]:
+def _reach(row: Row, bridge: Row | None, old: dict[str, Any] | None) -> Iterator[Step]:
     """``old``: the switch in the document that was applied last."""
-    row = wanted.switch(spec, datapaths=actual["ovs"].get("datapaths", []), actual=bridge)
     if bridge is None:
         bridge = _only_itself(rows.marked(row))
         yield step(
@@ -99,7 +115,8 @@ def _reach(
             rank=ADD_SWITCHES,
             words=[words.add_bridge(bridge)],
             undo=rows.drop_bridge(bridge),
-            touches=[spec["name"]],
+            undo_words=words.drop_bridge(bridge),
+            touches=[row["name"]],
         )
     else:
         yield from _edit_bridge(bridge, row, old)
@@ -115,7 +132,8 @@ def _only_itself(row: Row) -> Row:
 
 
 def _edit_bridge(bridge: Row, row: Row, old: dict[str, Any] | None) -> Iterator[Step]:
-    gone = (old or {}).get("other_config", {}).keys() - row["other_config"].keys()
+    before = {*old["other_config"], *(["hwaddr"] if old["uplink"] else [])} if old else set()
+    gone = before - row["other_config"].keys()
     edit = _edit("Bridge", bridge, row, _BRIDGE)
     _edit_map(edit, "other_config", bridge, row["other_config"], sorted(gone))
     if edit:
@@ -138,6 +156,7 @@ def _set_controllers(bridge: Row, row: Row) -> Step:
         rank=ADD_SWITCHES,
         words=[words.set_controllers(name, controllers)],
         undo=rows.set_controllers(name, bridge["controllers"]),
+        undo_words=[words.set_controllers(name, bridge["controllers"])],
         touches=[name],
     )
 
@@ -154,16 +173,17 @@ def _edit_flow_export(bridge: Row, row: Row, column: str) -> Iterator[Step]:
         rank=ADD_SWITCHES,
         words=[words.set_flow_export(name, column, made)],
         undo=rows.set_flow_export(name, column, had),
+        undo_words=[words.set_flow_export(name, column, had)],
         touches=[name],
     )
 
 
 def _ports(bridge: Row, row: Row, old: dict[str, Any] | None) -> Iterator[Step]:
     had = {one["name"]: one for one in bridge["ports"]}
-    names = _names(row["ports"])
+    staying = names(row["ports"])
     before = wanted.specs_of_ports(old) if old else {}
     for port in bridge["ports"]:
-        if port["name"] in before and port["name"] not in names:
+        if port["name"] in before and port["name"] not in staying:
             yield from _leave_port(bridge["name"], port)
     for port in row["ports"]:
         name = port["name"]
@@ -180,7 +200,8 @@ def _add_port(bridge: str, port: Row) -> Step:
         rank=ADD_PORTS,
         words=[words.add_port(bridge, port)],
         undo=rows.drop_port(bridge, name),
-        touches=[bridge, name, *_names(port["interfaces"])],
+        undo_words=[["del-port", bridge, name]],
+        touches=[bridge, name, *names(port["interfaces"])],
     )
 
 
@@ -191,13 +212,28 @@ def _drop_port(bridge: str, port: Row) -> Step:
         rank=DROP_PORTS,
         words=words.drop_port(bridge, port),
         undo=rows.add_port(bridge, port),
-        touches=[bridge, name, *_names(port["interfaces"])],
+        undo_words=[words.add_port(bridge, port)],
+        then=_up_again(port),
+        touches=[bridge, name, *names(port["interfaces"])],
     )
 
 
+def _up_again(port: Row) -> list[Step]:
+    """Internal interfaces that were up; addresses and routes come back by themselves (apply.py)."""
+    return [
+        undo
+        for one in port["interfaces"]
+        if one["type"] == "internal" and one.get("live", {}).get("admin_state") == "up"
+        for undo in set_link(one["name"], "", {}, before={"is_up": True}, rank=SET_UP).undo
+    ]
+
+
 def _edit_port(port: Row, row: Row, old: dict[str, Any] | None) -> Iterator[Step]:
-    touches = [port["name"], *_names(port["interfaces"])]
-    if edit := _edit("Port", port, row, _PORT):
+    touches = [port["name"], *names(port["interfaces"])]
+    edit = _edit("Port", port, row, _PORT)
+    if MARK_OFFLOADS not in port.get("external_ids", {}):
+        _edit_map(edit, "external_ids", port, row.get("external_ids", {}), [])
+    if edit:
         yield _set(edit, port, rank=SET_PORTS, touches=touches)
     had = {one["name"]: one for one in port["interfaces"]}
     yield from _edit_interfaces(port, row, had)
@@ -208,18 +244,19 @@ def _edit_port(port: Row, row: Row, old: dict[str, Any] | None) -> Iterator[Step
 
 
 def _edit_interfaces(port: Row, row: Row, had: dict[str, Row]) -> Iterator[Step]:
-    names = _names(row["interfaces"])
+    staying = names(row["interfaces"])
     added = [one for one in row["interfaces"] if one["name"] not in had]
-    dropped = [one for one in had.values() if one["name"] not in names]
+    dropped = [one for one in had.values() if one["name"] not in staying]
     if not added and not dropped:
         return
     name = port["name"]
     yield step(
-        rows.set_interfaces(name, added=added, dropped=_names(dropped)),
+        rows.set_interfaces(name, added=added, dropped=names(dropped)),
         rank=SET_PORTS,
-        words=[words.set_interfaces(name, added=added, dropped=dropped)],
-        undo=rows.set_interfaces(name, added=dropped, dropped=_names(added)),
-        touches=[name, *_names(added), *_names(dropped)],
+        words=[words.set_interfaces(name, added=added, dropped=names(dropped))],
+        undo=rows.set_interfaces(name, added=dropped, dropped=names(added)),
+        undo_words=[words.set_interfaces(name, added=dropped, dropped=names(added))],
+        touches=[name, *names(added), *names(dropped)],
     )
 
 
@@ -244,6 +281,7 @@ def _edit_qos(port: Row, qos: Row | None) -> Iterator[Step]:
         rank=SET_PORTS,
         words=[words.set_qos(name, qos, port) if qos else words.drop_qos(port)],
         undo=rows.set_qos(name, had),
+        undo_words=[words.set_qos(name, had) if had else ["clear", "Port", name, "qos"]],
         touches=[name],
     )
 
@@ -255,11 +293,11 @@ def _limits(qos: Row) -> tuple[Any, ...]:
 
 def _mirrors(bridge: Row, row: Row, old: dict[str, Any] | None) -> Iterator[Step]:
     name, had = bridge["name"], {one["name"]: one for one in bridge["mirrors"]}
-    names = _names(row["mirrors"])
-    before = _names(old["mirrors"]) if old else []
-    ports = {*_names(bridge["ports"]), *_names(row["ports"])}
+    staying = names(row["mirrors"])
+    before = names(old["mirrors"]) if old else []
+    ports = {*names(bridge["ports"]), *names(row["ports"])}
     for mirror in bridge["mirrors"]:
-        if mirror["is_ours"] and mirror["name"] in before and mirror["name"] not in names:
+        if mirror["is_ours"] and mirror["name"] in before and mirror["name"] not in staying:
             yield _drop_mirror(name, mirror)
     for mirror in row["mirrors"]:
         yield from _edit_mirror(name, _with_ports(mirror, ports), had.get(mirror["name"]))
@@ -285,10 +323,14 @@ def _edit_mirror(bridge: str, mirror: Row, had: Row | None) -> Iterator[Step]:
         [*(gone if had else []), *rows.add_mirror(bridge, made)],
         rank=SET_PORTS,
         words=[
-            *([words.drop_mirror(bridge, had)] if had else []),
+            *([words.drop_mirror(bridge, name)] if had else []),
             words.add_mirror(bridge, made),
         ],
         undo=[*gone, *(rows.add_mirror(bridge, had) if had else [])],
+        undo_words=[
+            words.drop_mirror(bridge, name),
+            *([words.add_mirror(bridge, had)] if had else []),
+        ],
         touches=[bridge],
     )
 
@@ -298,8 +340,9 @@ def _drop_mirror(bridge: str, mirror: Row) -> Step:
     return step(
         gone,
         rank=DROP_PORTS,
-        words=[words.drop_mirror(bridge, mirror)],
+        words=[words.drop_mirror(bridge, mirror["name"])],
         undo=[*gone, *rows.add_mirror(bridge, mirror)],
+        undo_words=[words.add_mirror(bridge, mirror)],
         touches=[bridge],
     )
 
@@ -310,6 +353,7 @@ def _set(edit: Edit, before: Row, *, rank: int, touches: list[str]) -> Step:
         rank=rank,
         words=[edit.words()],
         undo=edit.inverse(before).operations(),
+        undo_words=[edit.inverse(before).words()],
         touches=touches,
     )
 

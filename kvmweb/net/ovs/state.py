@@ -17,23 +17,20 @@ from typing import Any
 
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
-from kvmweb.net.ovs import database, rpc
-from kvmweb.net.ovs.database import Database, Row
+from kvmweb.net.ovs import database, deaf, rpc
+from kvmweb.net.ovs.database import FLOW_EXPORTS, MARK, Database, Row, is_empty
 from kvmweb.net.ovs.kernel import has_datapath
 
 TABLES = (
     "Open_vSwitch", "Manager", "Bridge", "Port", "Interface", "Mirror", "QoS", "Queue",
     "Controller", "NetFlow", "sFlow", "IPFIX",
 )  # fmt: skip
-# Of external_ids: on what we made. On a QoS and its queues, which have no name, whose they are.
-MARK, MARK_PORT = "kvmweb", "kvmweb-port"
 # Written by ovs-vswitchd, though the schema does not call them ephemeral.
 _TOLD = {
     "Bridge": {"datapath_version"},
     "Port": {"bond_active_slave"},
     "Interface": {"error", "ofport", "cfm_flap_count"},
 }
-FLOW_EXPORTS = {"netflow": "NetFlow", "sflow": "sFlow", "ipfix": "IPFIX"}
 
 
 def read(context: Context) -> dict[str, Any]:
@@ -47,7 +44,11 @@ def read(context: Context) -> dict[str, Any]:
         problem = {"present": True, "is_running": False, "problem": error.sentence}
         return {"switches": [], "ovs": problem}
     rows = _Rows(found, tables)
-    return {"switches": [_switch(rows, row) for row in rows.sorted("Bridge")], "ovs": _ovs(rows)}
+    switches = [_switch(rows, row) for row in rows.sorted("Bridge")]
+    about = _ovs(rows)
+    if any(one["datapath_type"] == "netdev" for one in switches):
+        about["deaf"] = deaf.read(context)
+    return {"switches": switches, "ovs": about}
 
 
 def _absent(error: NetError) -> dict[str, Any]:
@@ -96,10 +97,6 @@ def _columns(table: dict[str, Any], name: str) -> tuple[list[str], list[str]]:
     return sorted(columns.keys() - told), sorted(told)
 
 
-def is_empty(value: Any) -> bool:
-    return value is None or value == [] or value == {}
-
-
 def _switch(rows: _Rows, row: Row) -> Row:
     built = rows.build("Bridge", row)
     built["datapath_type"] = row["datapath_type"] or "system"
@@ -120,6 +117,8 @@ def _port(rows: _Rows, row: Row) -> Row:
     built["interfaces"] = [
         rows.build("Interface", interface) for interface in rows.get(row["interfaces"])
     ]
+    if peer := built["interfaces"][0].get("options", {}).get("peer"):
+        built["peer"] = peer
     if row["qos"]:
         built["qos"] = _qos(rows, rows.get([row["qos"]])[0])
     return built

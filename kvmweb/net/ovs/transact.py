@@ -5,7 +5,7 @@ one transaction. It has ended when ovs-vswitchd has done what the database then 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,18 +25,24 @@ def step(
     rank: int,
     words: list[list[str]],
     undo: Operations,
+    undo_words: list[list[str]],
     touches: list[str],
+    then: Iterable[Step] = (),
 ) -> Step:
-    """``words`` of each command follow ``ovs-vsctl``."""
-    back = Step("ovs.transact", {"operations": undo, "is_undo": True}, rank, touches=touches)
+    """The words of each command follow ``ovs-vsctl``; ``then``: what is undone after the rest."""
+    back = Step("ovs.transact", {"operations": undo, "is_undo": True}, rank, _vsctl(undo_words))
     return Step(
         "ovs.transact",
         {"operations": operations},
         rank,
-        commands=[["ovs-vsctl", *one] for one in words],
-        undo=[back],
-        touches=touches,
+        _vsctl(words),
+        [back, *then],
+        touches,
     )
+
+
+def _vsctl(words: list[list[str]]) -> list[list[str]]:
+    return [["ovs-vsctl", *one] for one in words if one]
 
 
 @dataclass

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvmweb.net.ovs.database import Row
-from kvmweb.net.ovs.state import MARK, MARK_PORT
+from kvmweb.net.ovs.database import MARK, MARK_PORT, Row
 
 # The keys of Interface.options and of QoS.other_config that are the document's to set.
 OPTIONS = ("peer", "remote_ip", "local_ip", "key", "dst_port")
 TUNNELS = ("gre", "vxlan", "geneve")
 
 
-def switch(spec: dict[str, Any], *, datapaths: list[str], actual: Row | None) -> Row:
-    """``actual``: the bridge as it is; its datapath type stays where the document names none."""
+def switch(spec: dict[str, Any], *, datapaths: list[str], actual: Row | None, mac: str = "") -> Row:
+    """``actual``: the bridge as it is; its datapath type stays where the document names none.
+    ``mac``: the uplink's, which the network around knows the host by.
+    """
     found = {
         "name": spec["name"],
         "datapath_type": spec["datapath_type"] or _datapath(datapaths, actual),
@@ -25,7 +26,7 @@ def switch(spec: dict[str, Any], *, datapaths: list[str], actual: Row | None) ->
         "rstp_enable": spec["rstp"],
         "mcast_snooping_enable": spec["mcast_snooping"],
         "protocols": sorted(spec["protocols"]),
-        "other_config": dict(spec["other_config"]),
+        "other_config": {**({"hwaddr": mac} if mac else {}), **spec["other_config"]},
         "controllers": [{"target": target} for target in sorted(set(spec["controllers"]))],
         "ports": [port(one) for one in specs_of_ports(spec).values()],
         "mirrors": [mirror(one) for one in spec["mirrors"]],
@@ -38,6 +39,10 @@ def _datapath(datapaths: list[str], actual: Row | None) -> str:
     if actual:
         return str(actual["datapath_type"])
     return "system" if "system" in datapaths else "netdev"
+
+
+def names(found: list[Row]) -> list[str]:
+    return [one["name"] for one in found]
 
 
 def specs_of_ports(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:

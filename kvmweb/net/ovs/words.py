@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvmweb.net.ovs.database import Row
+from kvmweb.net.ovs.database import FLOW_EXPORTS, Row
 from kvmweb.net.ovs.rows import assignments, atom, columns, together
-from kvmweb.net.ovs.state import FLOW_EXPORTS
 
 # What a new row has anyway.
 _DEFAULTS: tuple[Any, ...] = (None, "", 0, False, [], {})
@@ -27,6 +26,15 @@ def add_bridge(bridge: Row) -> list[str]:
         parts.append(set_controllers(name, bridge["controllers"]))
     parts += [set_flow_export(name, one, bridge[one]) for one in FLOW_EXPORTS if one in bridge]
     return together(*parts)
+
+
+def restore_bridge(bridge: Row) -> list[list[str]]:
+    """With everything that is in it."""
+    name = bridge["name"]
+    own = [port for port in bridge["ports"] if port["name"] == name]
+    found = [add_bridge({**bridge, "ports": own})]
+    found += [add_port(name, port) for port in bridge["ports"] if port["name"] != name]
+    return found + [add_mirror(name, mirror) for mirror in bridge["mirrors"]]
 
 
 def _of_port(port: Row) -> list[list[str]]:
@@ -78,13 +86,15 @@ def _destroy_qos(port: Row) -> list[list[str]]:
     return parts + ([["destroy", "Queue", *queues]] if queues else [])
 
 
-def set_interfaces(port: str, *, added: list[Row], dropped: list[Row]) -> list[str]:
+def set_interfaces(port: str, *, added: list[Row], dropped: list[str]) -> list[str]:
     parts = []
     for number, one in enumerate(added):
         made = ["create", "Interface", f"name={atom(one['name'])}", *_values(one)]
         parts.append([f"--id=@i{number}", *made])
         parts.append(["add", "Port", port, "interfaces", f"@i{number}"])
-    parts += [["remove", "Port", port, "interfaces", one["uuid"]] for one in dropped]
+    for number, name in enumerate(dropped):
+        parts.append([f"--id=@o{number}", "get", "Interface", name])
+        parts.append(["remove", "Port", port, "interfaces", f"@o{number}"])
     return together(*parts)
 
 
@@ -118,8 +128,10 @@ def add_mirror(bridge: str, mirror: Row) -> list[str]:
     return together(*parts, ["add", "Bridge", bridge, "mirrors", "@m"])
 
 
-def drop_mirror(bridge: str, mirror: Row) -> list[str]:
-    return ["remove", "Bridge", bridge, "mirrors", mirror["uuid"]]
+def drop_mirror(bridge: str, name: str) -> list[str]:
+    return together(
+        ["--id=@m", "get", "Mirror", name], ["remove", "Bridge", bridge, "mirrors", "@m"]
+    )
 
 
 def set_flow_export(bridge: str, column: str, export: Row | None) -> list[str]:

@@ -1,0 +1,107 @@
+"""Links in userspace bridges that the kernel's own stack is not to hear.
+
+The userspace datapath gets a copy of what a link receives; the kernel goes on to handle it as well.
+So the host gets everything twice whose bridge has its uplink's MAC, and answers ARP on ports of
+VLANs that it has no part in. An ingress chain that drops all comes behind the copy
+(__netif_receive_skb_core), which is what Open vSwitch's documentation does by iptables
+(Documentation/intro/install/userspace.rst). One chain per link, in a table of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from kvmweb.net import nftables
+from kvmweb.net.context import Context
+from kvmweb.net.ovs.database import Row
+from kvmweb.net.ovs.offloads import userspace_links
+from kvmweb.net.step import ADD_RULES, DROP_RULES, Step, action
+
+State = dict[str, Any]
+
+TABLE = "kvmweb_ovs"
+_FAMILY = "netdev"
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def read(context: Context) -> list[str]:
+    """Names of our chains."""
+    if not shutil.which("nft"):
+        return []
+    chains = (one.get("chain", {}) for one in nftables.listed(context, ["list", "chains", _FAMILY]))
+    return sorted(one["name"] for one in chains if one.get("table") == TABLE)
+
+
+def deafness(actual: State, desired: State, owned: State) -> Iterator[Step]:
+    there = actual["ovs"].get("deaf", [])
+    wanted = {name for name in userspace_links(actual, desired) if _is_free(name, actual, desired)}
+    for name in sorted(wanted):
+        if _chain(name) not in there:
+            yield _step(name, is_on=True, rank=ADD_RULES)
+    for name in sorted(set(userspace_links(actual, owned)) - wanted):
+        if _chain(name) in there:
+            yield _step(name, is_on=False, rank=DROP_RULES)
+
+
+def _is_free(name: str, actual: State, desired: State) -> bool:
+    """Nothing of the host's own needs it: it has no address that stays, nothing stands on it."""
+    links = [one for one in actual.get("links", []) if not one["namespace"]]
+    above = {one.get("parent") for one in (*links, *desired.get("links", []))}
+    moves = {one["uplink"] for one in desired.get("switches", [])}
+    said = [one["addresses"] for one in desired.get("links", []) if one["name"] == name]
+    has = [one for row in actual.get("addresses", []) for one in _lasting(row, name)]
+    return name not in above and not any(said) and (name in moves or not has)
+
+
+def _lasting(row: Row, name: str) -> list[str]:
+    is_its = row["dev"] == name and not row["namespace"] and row["scope"] == "global"
+    return [row["address"]] if is_its else []
+
+
+def _chain(name: str) -> str:
+    return f"in_{name if _PLAIN.fullmatch(name) else name.encode().hex()}"
+
+
+def _step(name: str, *, is_on: bool, rank: int) -> Step:
+    back = Step("ovs.deafen", {"name": name, "is_on": not is_on}, rank, touches=[name])
+    return Step(
+        "ovs.deafen",
+        {"name": name, "is_on": is_on},
+        rank,
+        commands=_deafen(name) if is_on else [["nft", "delete", "chain", *_address(name)]],
+        undo=[back],
+        touches=[name],
+    )
+
+
+def _address(name: str) -> list[str]:
+    return [_FAMILY, TABLE, _chain(name)]
+
+
+def _deafen(name: str) -> list[list[str]]:
+    hook = ["type", "filter", "hook", "ingress", "device", f'"{name}"', "priority", "0", ";"]
+    rule = ["{", *hook, "policy", "drop", ";", "}"]
+    return [
+        ["nft", "add", "table", _FAMILY, TABLE],
+        ["nft", "add", "chain", *_address(name), *rule],
+    ]
+
+
+@action("ovs.deafen")
+def deafen(context: Context, name: str, *, is_on: bool) -> None:
+    there = read(context)
+    if is_on == (_chain(name) in there):
+        return
+    table = {"family": _FAMILY, "name": TABLE}
+    chain = {"family": _FAMILY, "table": TABLE, "name": _chain(name)}
+    if is_on:
+        hook = {"type": "filter", "hook": "ingress", "dev": name, "prio": 0, "policy": "drop"}
+        orders: list[Row] = [{"add": {"table": table}}, {"add": {"chain": {**chain, **hook}}}]
+    else:
+        orders = [{"delete": {"chain": chain}}]
+        if there == [_chain(name)]:
+            orders.append({"delete": {"table": table}})
+    nftables.carry_out(context, orders)
