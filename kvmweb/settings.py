@@ -186,6 +186,10 @@ STATICFILES_DIRS = [BASE_DIR / "static" / "dist"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
+# For tests only: what goes before the helper that changes this computer's own network, so that it
+# works in a network namespace instead: "ip netns exec NAME".
+NET_PREFIX = os.environ.get("KVMWEB_NET_PREFIX", "").split()
+
 # Seconds; 0 is without end. Idle: a console that may be used, and no key or pointer came from it.
 CONSOLE_IDLE_SECONDS = int(os.environ.get("KVMWEB_CONSOLE_IDLE_SECONDS") or 3600)
 CONSOLE_MAXIMUM_SECONDS = int(os.environ.get("KVMWEB_CONSOLE_MAXIMUM_SECONDS") or 43200)

@@ -16,6 +16,8 @@ from kvmweb.web import (
     storage,
     users,
 )
+from kvmweb.web.hostnet import drafts as network_drafts
+from kvmweb.web.hostnet import pages as network_pages
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="machines"), name="home"),
@@ -45,6 +47,29 @@ urlpatterns = [
     path("hosts/<int:pk>/devices", hosts.page, {"tab": "devices"}, name="host_devices"),
     path("hosts/<int:pk>/xml", hosts.page, {"tab": "xml"}, name="host_xml"),
     path("hosts/<int:pk>/do/<slug:name>", hosts.operate, name="host_operate"),
+    path("hosts/<int:pk>/network", network_pages.section, name="host_network"),
+    path("hosts/<int:pk>/network/banner", network_pages.banner, name="hostnet_banner"),
+    path("hosts/<int:pk>/network/form", network_drafts.form, name="hostnet_form"),
+    path("hosts/<int:pk>/network/delete", network_drafts.delete, name="hostnet_delete"),
+    path("hosts/<int:pk>/network/offload", network_drafts.offload, name="hostnet_offload"),
+    path("hosts/<int:pk>/network/edit", network_drafts.editor, name="hostnet_editor"),
+    path("hosts/<int:pk>/network/export", network_pages.export, name="hostnet_export"),
+    path("hosts/<int:pk>/network/plans/<uuid:job>", network_drafts.plan, name="hostnet_plan"),
+    path(
+        "hosts/<int:pk>/network/plans/<uuid:job>/apply", network_drafts.apply, name="hostnet_apply"
+    ),
+    path(
+        "hosts/<int:pk>/network/plans/<uuid:job>/again",
+        network_drafts.replan,
+        name="hostnet_replan",
+    ),
+    path("hosts/<int:pk>/network/changes/<uuid:key>", network_pages.change, name="hostnet_change"),
+    path("hosts/<int:pk>/network/do/<slug:name>", network_pages.operate, name="hostnet_operate"),
+    path("hosts/<int:pk>/network/ask/<slug:name>", network_pages.ask, name="hostnet_ask"),
+    path("hosts/<int:pk>/network/answers/<uuid:job>", network_pages.answer, name="hostnet_answer"),
+    path(
+        "hosts/<int:pk>/network/<slug:section>", network_pages.section, name="host_network_section"
+    ),
     path("networks/", networks.index, name="networks"),
     path("storage/", storage.index, name="storage"),
     path("storage/<uuid:uuid>", storage.page, name="pool"),

@@ -10,7 +10,7 @@ import libvirt
 from django.db import DatabaseError, close_old_connections
 
 from kvmweb import mirror
-from kvmweb.agent import acceleration, addresses, emulator, events, sampler
+from kvmweb.agent import acceleration, addresses, emulator, events, hostnet, sampler
 from kvmweb.mirror.hosts import write_acceleration, write_nic_models, write_state, write_usage
 from kvmweb.mirror.names import Name, names_of
 from kvmweb.models import Acceleration, Host, HostState
@@ -41,6 +41,7 @@ class HostLink(threading.Thread):
         self._stopping = threading.Event()
         self._opening: connections.Opening | None = None
         self._lost = ""
+        self._network: hostnet.NetLink | None = None
 
     @property
     def is_stuck(self) -> bool:
@@ -82,6 +83,8 @@ class HostLink(threading.Thread):
         """Ask the thread to end; it closes its connection on the way out."""
         self._stopping.set()
         self.names.wake()
+        if self._network:
+            self._network.stop()
 
     def _serve(self, opened: libvirt.virConnect) -> None:
         self._lost = ""
@@ -92,6 +95,7 @@ class HostLink(threading.Thread):
             mirror.everything(self.host, opened)
             write_state(self.host, HostState.CONNECTED)
             self._settled()
+            self._follow_network()
             with addresses.watched(self.host):
                 self._follow(opened)
         except libvirt.libvirtError as error:
@@ -134,6 +138,12 @@ class HostLink(threading.Thread):
             if not opened.isAlive():
                 raise
             logger.warning("%s: could not read %s", self.host.name, name, exc_info=True)
+
+    def _follow_network(self) -> None:
+        """From the first time the host answers, and on while libvirt's daemon there does not."""
+        if self._network is None and hostnet.has_network(self.host):
+            self._network = hostnet.NetLink(self.host, when_asked=self._when_settled)
+            self._network.start()
 
     def _probe(self) -> None:
         with contextlib.suppress(OperationError):  # the host is gone again: it is tried next time

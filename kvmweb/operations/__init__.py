@@ -1,12 +1,13 @@
 """The verbs. Importing this package registers every operation."""
 
-from kvmweb.operations import creation, filters, hosts, jobs, machines, security_groups
+from kvmweb.operations import creation, filters, hostnet, hosts, jobs, machines, security_groups
 from kvmweb.operations.operation import OPERATIONS, of_noun
 
 __all__ = [
     "OPERATIONS",
     "creation",
     "filters",
+    "hostnet",
     "hosts",
     "jobs",
     "machines",

@@ -62,6 +62,8 @@ def operate_url(operation: Operation, target: Model) -> str:
         return reverse("filter_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     if operation.noun == "security_groups":
         return reverse("security_group_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
+    if operation.noun == "hostnet":
+        return reverse("hostnet_operate", args=[target.pk, operation.name])
     raise NoReverseMatch(f"{operation.kind} has no address")
 
 

@@ -29,6 +29,7 @@ EXAMPLES = (
 )
 TABS = (
     ("overview", "host", _("Overview")),
+    ("network", "host_network", _("Network")),
     ("devices", "host_devices", _("Devices")),
     ("xml", "host_xml", _("Capabilities")),
 )
@@ -51,12 +52,7 @@ def page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpResponse:
     fragment = request.GET.get("fragment", "")
     visible: QuerySet[Host] = Host.objects.visible_to(request.user)
     host = get_object_or_404(visible if tab == "xml" else visible.defer(*DOCUMENTS), pk=pk)
-    context = {
-        "host": host,
-        "tab": tab,
-        "tabs": [(name, reverse(url, args=[pk]), label) for name, url, label in TABS],
-        "operations": [one for one in of_noun("hosts") if one.target is Host],
-    }
+    context = frame(host, tab)
     if fragment != "header":
         context |= TAB_CONTEXTS[tab](request, host)
     names = {
@@ -65,6 +61,16 @@ def page(request: HttpRequest, pk: int, tab: str = "overview") -> HttpResponse:
         "usage": "hosts/_usage.html",
     }
     return render(request, names.get(fragment, "hosts/page.html"), context)
+
+
+def frame(host: Host, tab: str) -> dict[str, Any]:
+    """What every page of a host shows around its tab."""
+    return {
+        "host": host,
+        "tab": tab,
+        "tabs": [(name, reverse(url, args=[host.pk]), label) for name, url, label in TABS],
+        "operations": [one for one in of_noun("hosts") if one.target is Host],
+    }
 
 
 def _overview(request: HttpRequest, host: Host) -> dict[str, Any]:

@@ -4,5 +4,6 @@ import "./menu";
 import "./panel";
 import "./toasts";
 import "./copy";
+import "./countdown";
 import "./keys";
 import "./appearance";
