@@ -1,9 +1,9 @@
 """Ports of the host sent on to guests behind libvirt networks.
 
-A table of ours in nftables translates what comes from outside (prerouting) and from the host itself
-(output) to one of the host's own addresses, loopback excepted: an address of 127.0.0.0/8 can't leave
-the host. What a guest of the same network sends to the forwarded port gets the bridge's address as
-its source, for else the answer would go to it directly, and it would not know the sender.
+A table of ours in nftables translates what is sent to the host's own addresses, from outside
+(prerouting) and by the host itself (output); loopback excepted, for what comes from 127.0.0.0/8
+can't leave the host. What a guest of the same network sends to the forwarded port gets the bridge's
+address as its source: else the answer would go to it directly, and it would not know the sender.
 gates.py lets the connections past libvirt's own rules.
 """
 
@@ -126,7 +126,7 @@ def _check(wanted: list[Forward], there: list[Forward]) -> None:
         for other in wanted[:number]:
             if _meet(one, other):
                 raise NetError(
-                    f"Port {one['port']} ({one['protocol']}) is forwarded to {other['to']} already.",
+                    f"Port {one['port']} ({one['protocol']}) already goes to {other['to']}.",
                     field=f"forwards.{number}.port",
                 )
         owner = "" if _key(one) in known else _listener(one)
@@ -152,7 +152,7 @@ def _check_addresses(one: Forward, field: str) -> None:
         )
     if at.is_loopback:
         raise NetError(
-            f"{address} can't be reached from outside, and what is sent to it can't leave the host.",
+            f"{address} is loopback: nobody reaches it from outside, and nothing leaves the host by it.",
             field=f"{field}.address",
         )
 
@@ -170,9 +170,7 @@ def _meet(one: Forward, other: Forward) -> bool:
 def _objects(wanted: list[Forward], actual: dict[str, Any]) -> list[nftables.Object]:
     if not wanted:
         return []
-    rules = [
-        _translation(chain, one) for chain in ("prerouting", "output") for one in wanted
-    ]
+    rules = [_translation(chain, one) for chain in ("prerouting", "output") for one in wanted]
     return [*_CHAINS, *rules, *(_hairpin(one, _subnet(one["to"], actual)) for one in wanted)]
 
 

@@ -194,9 +194,7 @@ def _libvirt_network(context: Context, family: str) -> Gate:
         [_target(rule) for rule in forward],
         is_needed="forward" in chains,
         is_there=CHAIN in chains,
-        passes=[
-            " ".join(nftables.rule_words(rule)) for rule in rules if rule["chain"] == CHAIN
-        ],
+        passes=[" ".join(nftables.rule_words(rule)) for rule in rules if rule["chain"] == CHAIN],
         handles=[rule["handle"] for rule in forward if _target(rule) == CHAIN],
     )
 

@@ -94,7 +94,8 @@ def _check_removal(ground: Ground, name: str, gone: set[str]) -> None:
         port
         for port in ground.ports.get(name, [])
         if port not in gone and name not in (ground.owned_master(port), ground.master(port))
-    ]
+        and not _is_end_of_leg(ground.there[port])
+    ]  # fmt: skip
     if strangers:
         refuse(f"{name} is in use: {_listed(strangers)} in it. Take that out first.")
     for router in ground.desired.get("routers", []):
@@ -102,6 +103,11 @@ def _check_removal(ground: Ground, name: str, gone: set[str]) -> None:
             refuse(f"{name} is in use: the router {router['name']} stands on it.")
     if name in ground.wanted_switch_of and name not in ground.wanted:
         refuse(f"{name} is in use: it is a port of {ground.wanted_switch_of[name]}.")
+
+
+def _is_end_of_leg(row: Row) -> bool:
+    """Of a router of ours; routers.py takes it away."""
+    return bool(row["owner"] and row.get("peer_namespace"))
 
 
 def _listed(names: list[str]) -> str:

@@ -108,11 +108,16 @@ def read(context: Context, table: str, *, namespace: str = "") -> list[Object]:
     tables = listed(context, ["list", "tables", FAMILY], namespace=namespace)
     if not any(one.get("table", {}).get("name") == table for one in tables):
         return []
+    return within(listed(context, ["list", "table", FAMILY, table], namespace=namespace), table)
+
+
+def within(found: list[Object], table: str) -> list[Object]:
+    """What is in that table, of what was listed."""
     return [
         {kind: {key: value for key, value in what.items() if key not in _NOT_OURS}}
-        for one in listed(context, ["list", "table", FAMILY, table], namespace=namespace)
+        for one in found
         for kind, what in one.items()
-        if kind not in ("metainfo", "table")
+        if (what.get("family"), what.get("table")) == (FAMILY, table)
     ]
 
 
@@ -147,7 +152,9 @@ def _definition(kind: str, what: dict[str, Any]) -> list[str]:
 
 def text(one: Object) -> str:
     """One line per object: two objects with the same text do the same."""
-    return " ".join([word for kind, what in one.items() for word in (kind, *_definition(kind, what))])
+    return " ".join(
+        [word for kind, what in one.items() for word in (kind, *_definition(kind, what))]
+    )
 
 
 def rule_words(what: dict[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import sys
 from pathlib import Path
 
@@ -41,7 +40,9 @@ def _waiting(protocol: str, port: int) -> list[tuple[str, str]]:
 
 def _address(digits: str) -> str:
     """Words of 32 bits, each as this machine keeps it in memory."""
-    words = [int(digits[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(digits), 8)]
+    words = [
+        int(digits[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(digits), 8)
+    ]
     address = ipaddress.ip_address(b"".join(words))
     return str(getattr(address, "ipv4_mapped", None) or address)
 
@@ -61,7 +62,7 @@ def _meets(bound: str, address: str | None, family: str) -> bool:
 def _owner(inode: str) -> str:
     for entry in PROC.glob("[0-9]*"):
         try:
-            if any(os.readlink(one) == f"socket:[{inode}]" for one in (entry / "fd").iterdir()):
+            if any(str(one.readlink()) == f"socket:[{inode}]" for one in (entry / "fd").iterdir()):
                 return f"“{(entry / 'comm').read_text().strip()}” (process {entry.name})"
         except OSError:
             continue  # it ended meanwhile, or a file of it was closed

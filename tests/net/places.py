@@ -1,4 +1,4 @@
-"""Namespaces that play hosts, guests and an internet, joined by veths; what is served and asked there.
+"""Namespaces that play hosts, guests and an internet, and what is served and asked there.
 
     with Places("kr-net", "kr-pc") as places:
         places.join("kr-net", "eth0", "kr-pc", "eth0")
@@ -55,7 +55,7 @@ class Places:
                 _run("ip", "netns", "add", name)
                 ends.callback(_run, "ip", "netns", "delete", name)
                 self.run(name, "ip", "link", "set", "lo", "up")
-                # A new namespace copies it from the machine's, where libvirt may have switched it on.
+                # A new namespace copies it from the machine's, where libvirt may have set it.
                 self.run(name, "sysctl", "-qw", "net.ipv4.ip_forward=0")
             self._ends = ends.pop_all()
         return self

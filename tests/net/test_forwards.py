@@ -86,7 +86,11 @@ class Stage:
         return "\n".join([*lines, self.places.run(HOST, "nft", "--stateless", "list", "ruleset")])
 
     def actual(self, context: Context) -> dict[str, Any]:
-        return {"problems": {}, "links": [{"namespace": "", "addresses": ["10.91.0.1/23", "fd91::1/64"]}], **forwards.read(context)}  # XXX
+        return {
+            "problems": {},
+            "links": [{"namespace": "", "addresses": ["10.91.0.1/23", "fd91::1/64"]}],
+            **forwards.read(context),
+        }  # XXX
 
     def plan(self, wanted: list[Forward], *, owned: list[Forward] | None = None) -> list[Step]:
         with namespaces.entered(HOST), Context() as context:
@@ -197,9 +201,7 @@ def test_it_is_reached_from_the_guest_itself(clean: Stage) -> None:
 
 
 def test_it_forwards_udp_of_one_address(clean: Stage) -> None:
-    clean.apply(
-        clean.plan([forward(5353, "10.91.0.10", 53, protocol="udp", address="192.0.2.1")])
-    )
+    clean.apply(clean.plan([forward(5353, "10.91.0.10", 53, protocol="udp", address="192.0.2.1")]))
     assert ask(OUTSIDE, "192.0.2.1", 5353, protocol="udp") == "192.0.2.9"
     assert ask(HOST, "192.0.2.1", 5353, protocol="udp") == "192.0.2.1"
     with pytest.raises(OSError, match="refused"):
@@ -311,9 +313,13 @@ def test_rules_of_others_stay(clean: Stage) -> None:
     ("wanted", "field", "says"),
     [
         ([forward(7777, "10.91.0.10", 80)], "0.port", "in use by “python.*” \\(process \\d+\\)"),
-        ([*WEB, forward(8080, "10.91.0.11", 80, address="192.0.2.1")], "2.port", "10.91.0.10 alr"),
+        (
+            [*WEB, forward(8080, "10.91.0.11", 80, address="192.0.2.1")],
+            "2.port",
+            "already goes to 10.91.0.10",
+        ),
         ([forward(1, "10.91.0.10", 80, address="2001:db8::1")], "0.address", "both must be IPv4"),
-        ([forward(1, "10.91.0.10", 80, address="127.0.0.1")], "0.address", "can't leave the host"),
+        ([forward(1, "10.91.0.10", 80, address="127.0.0.1")], "0.address", "nobody reaches it"),
         ([forward(1, "127.0.0.1", 80)], "0.to", "not a guest's address"),
     ],
 )
