@@ -27,16 +27,14 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from kvmweb.net import links, risk
+from kvmweb.net import forwards, links, ovs, risk, routers
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 from kvmweb.net.step import Step
 
 State = dict[str, Any]
 
-PARTS: list[ModuleType] = [
-    links,
-]
+PARTS: list[ModuleType] = [links, ovs, routers, forwards]
 
 # The document's keys of each part.
 _NAMES = {
@@ -61,6 +59,8 @@ def read_all(context: Context, parts: Iterable[str] = ()) -> State:
                 state.update(part.read(context))
             except NetError as error:
                 state["problems"][name_of(part)] = error.sentence
+    if "routers" in state:
+        routers.complete(context, state)
     return state
 
 

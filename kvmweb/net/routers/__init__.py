@@ -1,12 +1,10 @@
 """Routers: network namespaces with named legs, translations and filters, and dnsmasq.
 
-state.py      what is there, ``read``; what a router's legs and routes are, ``join``
-checks.py     what can't be, as sentences
-plan.py       the steps in between
-namespace.py  the namespace itself; legs.py its interfaces; rules.py nftables; dhcp.py dnsmasq
+state.py has what is there, checks.py what can't be, plan.py the steps in between; namespace.py the
+namespace itself, legs.py its interfaces, rules.py nftables in it, dhcp.py dnsmasq.
 """
 
 from kvmweb.net.routers.plan import plan
-from kvmweb.net.routers.state import document, join, leases, read
+from kvmweb.net.routers.state import complete, document, leases, read
 
-__all__ = ["document", "join", "leases", "plan", "read"]
+__all__ = ["complete", "document", "leases", "plan", "read"]

@@ -7,6 +7,7 @@ names too, on the same legs: those of its leases, and others by way of the host'
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -204,6 +205,8 @@ def test(context: Context, text: str) -> None:
 def forget(router: str) -> None:
     """The leases too."""
     shutil.rmtree(directory(router), ignore_errors=True)
+    with contextlib.suppress(OSError):  # other routers have theirs in it
+        directory(router).parent.rmdir()
 
 
 def daemons() -> dict[str, list[int]]:

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvmweb.net import changes, namespaces, nftables
+from kvmweb.net import changes, links, namespaces, nftables
+from kvmweb.net.calls import call
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 from kvmweb.net.kernel import MAIN, MARK
+from kvmweb.net.ovs import state as ovs_state
 from kvmweb.net.routers import dhcp, namespace, rules
 
 State = dict[str, Any]
 Row = dict[str, Any]
 
 _CHECKSUM = "tx-checksumming"
+# Of a leg, what nobody looks at; of a route, what somebody does.
+_INNER, _ROUTE = {"rows", "port", "vlans"}, ("to", "via", "dev", "metric")
 # Of an address or route, what passes, or is not its own.
 _PASSING = {"valid", "preferred", "expires", "namespace", "flags", "is_permanent"}
 
@@ -58,6 +62,15 @@ def _look(context: Context, name: str, daemons: dict[str, list[int]]) -> Row:
     }
 
 
+def complete(context: Context, state: State) -> None:
+    """Put ``legs`` and ``routes`` into what was read. ``state`` may be of few parts."""
+    others = {} if "links" in state else {**links.read(context), **ovs_state.read(context)}
+    for router, joined in zip(state["routers"], join({**others, **state}), strict=True):
+        legs = [{key: leg[key] for key in leg if key not in _INNER} for leg in joined["legs"]]
+        routes = [{key: row[key] for key in _ROUTE} for row in joined["routes"]]
+        router.update(legs=legs, routes=routes)
+
+
 def join(actual: State) -> list[Row]:
     """The routers with ``legs`` and ``routes``.
 
@@ -66,12 +79,12 @@ def join(actual: State) -> list[Row]:
     a Linux bridge), ``rows`` of its addresses, ``has_checksums_left``: for others to finish.
     """
     ports = _ports(actual)
-    links = {(row["namespace"], row["name"]): row for row in actual["links"]}
+    rows = {(row["namespace"], row["name"]): row for row in actual["links"]}
     found = []
     for router in actual["routers"]:
         legs = [
-            _leg(actual, row, links, ports)
-            for (where, name), row in links.items()
+            _leg(actual, row, rows, ports)
+            for (where, name), row in rows.items()
             if where == router["name"] and name not in {namespace.LOOPBACK, *namespace.FALLBACK}
         ]
         found.append({**router, "legs": legs, "routes": _routes(actual, router["name"])})
@@ -157,8 +170,7 @@ def document(router: Row) -> Row:
         for leg in router["legs"]
         if leg["is_ours"]
     ]
-    parts = ("to", "via", "dev", "metric")
-    routes = [{part: row[part] or None for part in parts} for row in router["routes"]]
+    routes = [{key: row[key] or None for key in _ROUTE} for row in router["routes"]]
     same = ("name", "forwards", "snat", "dnat", "filters", "dhcp")
     return {**{key: router[key] for key in same}, "legs": legs, "routes": routes}
 
@@ -169,5 +181,7 @@ def _is_claim(cidr: str, claimed: set[Any]) -> bool:
     return address in claimed and length in ("32", "128")
 
 
-def leases(context: Context, name: str) -> list[Row]:
+@call("router.leases")
+def leases(context: Context, *, name: str) -> list[Row]:
+    """What dnsmasq leased, whether it runs now or not."""
     return dhcp.leases(name)
