@@ -16,7 +16,7 @@ from kvmweb.net import kernel, namespaces
 from kvmweb.net import step as ranks
 from kvmweb.net.changes import _BATCH, Values, flush, index_of, ip, queue, touched
 from kvmweb.net.context import Context
-from kvmweb.net.kernel import MAIN, Row
+from kvmweb.net.kernel import MAIN, ROUTE_MARK, Row
 from kvmweb.net.rtnetlink import (
     CREATE,
     DELADDR,
@@ -206,7 +206,8 @@ def _route_words(row: Row) -> list[str]:
             words += [word, str(row[key])]
     if row.get("table", MAIN) != MAIN:
         words += ["table", str(row["table"])]
-    words += ["proto", str(_protocol(row["protocol"]))]
+    # ip knows the others by name too (/etc/iproute2/rt_protos).
+    words += ["proto", str(ROUTE_MARK) if row["protocol"] == kernel.MARK else row["protocol"]]
     for hop in row.get("nexthops", []):
         words += ["nexthop", *(["via", hop["via"]] if hop["via"] else []), "dev", hop["dev"]]
     return words + (["onlink"] if row.get("is_onlink") else [])
@@ -320,12 +321,20 @@ def move_addresses(
         "keep": _kept(actual, namespace, target),
     }
     opposite = {"in": "out", "out": "in", "": ""}[joins]
+    undone = list(_move_words(namespace, *moved, target, source, opposite))
     return Step(
         "addresses.move",
         {**arguments, "joins": joins, "lenient": False},
         ranks.ENSLAVE,
         list(_move_words(namespace, *moved, source, target, joins)),
-        [Step("addresses.move", {**back, "joins": opposite, "lenient": True}, ranks.ENSLAVE)],
+        [
+            Step(
+                "addresses.move",
+                {**back, "joins": opposite, "lenient": True},
+                ranks.ENSLAVE,
+                undone,
+            )
+        ],
         touched(namespace, source, target),
     )
 
@@ -373,13 +382,16 @@ def _move_words(
     if joins == "in":
         commands.append(ip(namespace, "link", "set", "dev", source, "master", target))
         commands.append(ip(namespace, "link", "set", "dev", target, "up"))
-    for row in addresses:
-        commands.append(ip(namespace, "address", "add", *_address_words({**row, "dev": target})))
+    commands += [
+        ip(namespace, "address", "add", *_address_words({**row, "dev": target}))
+        for row in addresses
+    ]
     for row in routes:
         words = _route_words(_on(row, source, target))
         commands.append(ip(namespace, *_family_words(row), "route", "replace", *words))
-    for row in addresses:
-        commands.append(ip(namespace, "address", "del", row["address"], "dev", source))
+    commands += [
+        ip(namespace, "address", "del", row["address"], "dev", source) for row in addresses
+    ]
     if joins == "out":
         commands.append(ip(namespace, "link", "set", "dev", target, "nomaster"))
     return commands
@@ -414,6 +426,17 @@ def _addresses_move(
             body = link_header(index=index[target]) + u32(_MASTER, 0)
             queue(context, namespace, Message(NEWLINK, 0, body, number, may_miss=True))
         flush(context)
+        _wait_for_no_doubt(socket_, names, target)
+
+
+def _wait_for_no_doubt(socket_: Rtnetlink, names: dict[int, str], dev: str) -> None:
+    """The kernel takes note of it a moment later, and without a carrier not at all."""
+    for _ in range(50):
+        rows = kernel.addresses(socket_, names)
+        mine = [row for row in rows if row["dev"] == dev and row["scope"] != "link"]
+        if not any(row["is_tentative"] for row in mine):
+            return
+        time.sleep(0.01)
 
 
 def _names(socket_: Rtnetlink) -> dict[int, str]:

@@ -79,15 +79,15 @@ def _apply(
     except StepError as error:
         number = error.number if error.number is not None else context.number
         sentence = _failure(plan.steps[number], error, _undo(context, written))
-        written.end(journal.UNDONE, sentence=sentence)
+        written.end(journal.UNDONE, sentence=sentence, is_told=True)
         raise NetError(sentence, kind="failed") from None
     except BaseException:
-        written.end(journal.UNDONE, sentence=" ".join(_undo(context, written)))
+        written.end(journal.UNDONE, sentence=" ".join(_undo(context, written)), is_told=True)
         raise
     if plan.is_risky:
         written.note(deadline=time.monotonic() + seconds)
     else:
-        written.end(journal.APPLIED)
+        written.end(journal.APPLIED, is_told=True)
     return {**written.told(), "commands": [one for step in plan.steps for one in step.commands]}
 
 
@@ -178,12 +178,9 @@ def confirm(token: str) -> Document:
     with journal.alone():
         written = journal.read(token)
         if written.state == journal.UNCONFIRMED:
-            written.end(journal.CONFIRMED)
-        elif written.state != journal.CONFIRMED:
-            raise NetError(
-                written.told()["sentence"] or "This change does not wait for confirmation.",
-                kind="late",
-            )
+            written.end(journal.CONFIRMED, is_told=True)
+        else:
+            raise NetError(written.told()["sentence"], kind="late")
         return written.told()
 
 
@@ -192,14 +189,15 @@ def revert(context: Context, token: str) -> Document:
     with journal.alone():
         written = journal.read(token)
         if written.state != journal.UNCONFIRMED:
-            raise NetError("This change does not wait for confirmation.", kind="late")
-        _revert(context, written, "It was reverted, as asked.")
+            raise NetError(written.told()["sentence"], kind="late")
+        _revert(context, written, "It was reverted, as asked.", is_told=True)
         return written.told()
 
 
-def _revert(context: Context, written: Journal, sentence: str) -> None:
+def _revert(context: Context, written: Journal, sentence: str, *, is_told: bool) -> None:
     problems = _undo(context, written)
-    written.end(journal.REVERTED, sentence=" ".join([sentence, *problems]))
+    sentence = " ".join([sentence, *problems])
+    written.end(journal.REVERTED, sentence=sentence, is_told=is_told)
 
 
 def recover(context: Context) -> list[Document]:
@@ -209,11 +207,12 @@ def recover(context: Context) -> list[Document]:
         if written.state == journal.APPLYING:
             problems = _undo(context, written)
             sentence = "The helper ended in the middle of the change; what it had done is undone."
-            written.end(journal.UNDONE, sentence=" ".join([sentence, *problems]))
+            sentence = " ".join([sentence, *problems])
+            written.end(journal.UNDONE, sentence=sentence, is_told=False)
             found.append(written.told())
         elif written.state == journal.UNCONFIRMED and written.deadline <= time.monotonic():
-            seconds = written.head["seconds"]
-            _revert(context, written, f"Nobody confirmed it within {seconds:g} s: it was reverted.")
+            late = f"Nobody confirmed it within {written.head['seconds']:g} s: it was reverted."
+            _revert(context, written, late, is_told=False)
             found.append(written.told())
         elif written.state == journal.UNCONFIRMED and not _has_timer(written):
             _arm(written)
@@ -221,5 +220,12 @@ def recover(context: Context) -> list[Document]:
 
 
 def pending() -> list[Document]:
-    """Changes of today: those that wait, and how the others ended."""
+    """Changes that wait for confirmation, and how those ended of which nobody has heard yet."""
     return [written.told() for written in journal.everything()]
+
+
+def forget(token: str) -> None:
+    """The site has heard how a change ended."""
+    for written in journal.everything():
+        if written.token == token and not written.is_open:
+            written.forget()

@@ -7,8 +7,8 @@
     def watch(changed: Callable[[str], None]) -> None: ...
 
 A call returns JSON or raises ``NetError``; it has a context to itself, in a thread of its own. A
-watcher runs in its own thread for ever, and says ``changed("ovs")`` as often as it likes: the helper
-gathers that into few events.
+watcher runs in its own thread for ever, and says ``changed("ovs")`` as often as it likes: the
+helper gathers that into few events.
 """
 
 from __future__ import annotations

@@ -119,11 +119,14 @@ def add_link(link: Values, *, peer: Values | None = None, namespace: str = "") -
 
 
 def _creation(link: Values) -> Values:
-    """Only what is given as it is made."""
+    """Only what is given as it is made. What is off is off by itself, and a kernel that can't do it
+    refuses even that (vlan_filtering 0).
+    """
     kind = KINDS[link["kind"]]
     names = [one.name for one in kind.attributes if one.name != "primary"]
     given = {"name", "kind", "mtu", "mac", "parent", "group", *names}
-    return {key: value for key, value in link.items() if key in given and value is not None}
+    said = {key: value for key, value in link.items() if key in given}
+    return {key: value for key, value in said.items() if value not in (None, False)}
 
 
 def _creation_words(link: Values, peer: Values | None) -> list[str]:

@@ -55,9 +55,7 @@ def check(words: list[str]) -> None:
 
 
 @call("run", seconds=_SECONDS + 5)
-def run(
-    context: Context, *, command: list[str], namespace: str = "", seconds: float = _SECONDS
-) -> dict[str, Any]:
+def run(context: Context, *, command: list[str], namespace: str = "") -> dict[str, Any]:
     """``code`` None: it was ended at its deadline. ``is_cut``: there was more ``output``."""
     check(command)
     if namespace and namespace not in namespaces.names():
@@ -65,7 +63,7 @@ def run(
             f"There is no network namespace “{namespace}” on this host.", field="namespace"
         )
     enter = ["ip", "netns", "exec", namespace] if namespace else []
-    return _ended([*enter, *_bounded(command)], min(seconds, _SECONDS))
+    return _ended([*enter, *_bounded(command)])
 
 
 def _bounded(command: list[str]) -> list[str]:
@@ -74,7 +72,7 @@ def _bounded(command: list[str]) -> list[str]:
     return [command[0], "-c", "4", *command[1:]] if is_endless else command
 
 
-def _ended(words: list[str], seconds: float) -> dict[str, Any]:
+def _ended(words: list[str]) -> dict[str, Any]:
     try:
         process = subprocess.Popen(
             words,
@@ -86,7 +84,7 @@ def _ended(words: list[str], seconds: float) -> dict[str, Any]:
     except FileNotFoundError:
         raise NetError(f"The program “{words[0]}” is missing on this host.") from None
     try:
-        output, _ = process.communicate(timeout=seconds)
+        output, _ = process.communicate(timeout=_SECONDS)
         code: int | None = process.returncode
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)

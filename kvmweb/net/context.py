@@ -2,18 +2,15 @@
 
 For whoever writes a part (ovs, routers, forwards):
 
-- ``context.netns_of("red")`` is pyroute2's IPRoute in the namespace ``red`` of ``ip netns``; ``""``
-  is the host's own (the one the helper runs in). Opened at first use, closed with the context.
-  Importing pyroute2 takes 0.2 s (7 s in a TCG guest): it happens at the first call, not before.
+- ``context.rtnetlink("red")`` is a netlink socket in the namespace ``red`` of ``ip netns``; ``""`` is
+  the host's own, the one the helper runs in. changes.py and addresses.py have steps ready made.
 - ``context.run(["nft", "-f", "-"], namespace="red", stdin=rules)`` runs a program there, with a
   deadline, and returns what it printed; a failure is a ``StepError`` with the program's own words.
-- ``context.ovs`` is ovs.py's to fill at first use; if it has ``close()`` that is called at the end.
+- ``context.ovs`` is for ovs to fill at first use; if it has ``close()`` that is called at the end.
 - ``context.queues`` and ``context.number`` are for batches (step.py).
 
-A context belongs to one thread, and lasts for one call: an open socket keeps a namespace alive, so
-``context.forget("red")`` before it is removed. ``links.read`` and the actions of links.py do not use
-pyroute2 but ``context.rtnetlink(namespace)`` (rtnetlink.py): decoding 600 links took pyroute2 0.3 s,
-and a request 0.5 ms, where batches of plain messages take 0.02 s and 0.05 ms.
+A context belongs to one thread, and lasts for one call. An open socket keeps a namespace alive, so
+``context.forget("red")`` before it is removed.
 """
 
 from __future__ import annotations
@@ -35,16 +32,7 @@ class Context:
         self.ovs: Any = None
         self.queues: defaultdict[str, list[Any]] = defaultdict(list)
         self.number = 0
-        self._pyroute2: dict[str, Any] = {}
         self._rtnetlink: dict[str, Rtnetlink] = {}
-
-    def netns_of(self, name: str = "") -> Any:
-        """pyroute2's IPRoute in the namespace ``name``."""
-        if name not in self._pyroute2:
-            from pyroute2 import IPRoute, NetNS
-
-            self._pyroute2[name] = NetNS(name, flags=0) if name else IPRoute()
-        return self._pyroute2[name]
 
     def rtnetlink(self, namespace: str = "") -> Rtnetlink:
         if namespace not in self._rtnetlink:
@@ -53,9 +41,8 @@ class Context:
 
     def forget(self, namespace: str) -> None:
         """Close what is open in a namespace: it is removed, or was."""
-        for opened in (self._pyroute2.pop(namespace, None), self._rtnetlink.pop(namespace, None)):
-            if opened is not None:
-                opened.close()
+        if namespace in self._rtnetlink:
+            self._rtnetlink.pop(namespace).close()
 
     def run(
         self, command: list[str], *, namespace: str = "", stdin: str = "", seconds: float = 10
@@ -76,7 +63,7 @@ class Context:
         return ended.stdout
 
     def close(self) -> None:
-        for name in {*self._pyroute2, *self._rtnetlink}:
+        for name in list(self._rtnetlink):
             self.forget(name)
         close = getattr(self.ovs, "close", None)
         if close:

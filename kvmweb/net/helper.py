@@ -218,11 +218,11 @@ def plan(
 @call("apply", seconds=180)
 def apply_plan(
     context: Context, *, desired: Document, owned: Document, digest: str,
-    keep: list[str] | None = None, seconds: float = apply.CONFIRM_SECONDS,
+    keep: list[str] | None = None, confirm_seconds: float = apply.CONFIRM_SECONDS,
 ) -> Document:  # fmt: skip
     _need_root()
     way = plans.Way(tuple(keep or ()), context.helper.ssh)
-    return apply.apply(context, desired, owned, digest, way=way, seconds=seconds)
+    return apply.apply(context, desired, owned, digest, way=way, seconds=confirm_seconds)
 
 
 @call("confirm", seconds=30)
@@ -238,6 +238,11 @@ def revert(context: Context, *, token: str) -> Document:
 @call("pending")
 def pending(context: Context) -> list[Document]:
     return apply.pending()
+
+
+@call("forget")
+def forget(context: Context, *, token: str) -> None:
+    apply.forget(token)
 
 
 @call("watch")

@@ -1,8 +1,11 @@
 """What is being done to the host's network, written down before it is done.
 
 A file of JSON lines per plan, below ``originals.directory()``: first the plan with its undo, then
-each group of steps as it is begun, then how it ended. Writes reach the page cache at once, which
-outlives any process; a reboot undoes everything anyway, so a journal of another boot is void.
+each group of steps as it is begun. Writes reach the page cache at once, which outlives any process;
+a reboot undoes everything anyway, so a journal of another boot is void.
+
+When it ended and whoever asked for it is told at once, its journal goes. What ended otherwise, by
+the timer or because its helper died, is kept until the site has heard of it and says ``forget``.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ from kvmweb.net import namespaces, originals
 from kvmweb.net.errors import NetError
 from kvmweb.net.step import Step
 
-# An ended plan is remembered for who asks later how it ended.
 _KEPT_SECONDS = 24 * 3600
 APPLYING, UNCONFIRMED = "applying", "unconfirmed"
 APPLIED, CONFIRMED, REVERTED, UNDONE = "applied", "confirmed", "reverted", "undone"
@@ -36,7 +38,7 @@ def _folder() -> Path:
 @contextmanager
 def alone(*, seconds: float = 10) -> Iterator[None]:
     """Nobody else on this host changes its network meanwhile. The kernel frees it for the dead."""
-    file = os.open(_folder() / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(_folder(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         until = time.monotonic() + seconds
         while not _locked(file):
@@ -123,8 +125,14 @@ class Journal:
             for undo in self.head["steps"][number]["undo"]
         ]
 
-    def end(self, state: str, *, sentence: str = "") -> None:
+    def end(self, state: str, *, sentence: str = "", is_told: bool) -> None:
+        """``is_told``: whoever asked for the change hears of this as it happens."""
         self.note(ended=state, at=time.time(), sentence=sentence)
+        if is_told:
+            self.forget()
+
+    def forget(self) -> None:
+        self._file.unlink(missing_ok=True)
 
     def told(self) -> dict[str, Any]:
         """For the site."""
@@ -163,12 +171,10 @@ def _is_old(journal: Journal) -> bool:
 
 
 def _read(file: Path) -> Journal | None:
-    lines = []
     try:
-        for line in file.read_bytes().splitlines():
-            lines.append(json.loads(line))
+        lines = file.read_bytes().splitlines()
     except FileNotFoundError:
         return None
-    except ValueError:
-        pass  # a line that was being written as its writer was killed
-    return Journal(file, lines) if lines else None
+    # The last one may have been half written as its writer was killed.
+    whole = [line for line in lines if line.endswith(b"}")]
+    return Journal(file, [json.loads(line) for line in whole]) if whole else None

@@ -53,6 +53,8 @@ _COUNTER_NAMES = (
     "tx_drops",
 )  # fmt: skip
 
+_ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104 - not bound to
+
 TEMPORARY, NODAD, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT = 0x1, 0x2, 0x8, 0x20, 0x40, 0x80
 NOPREFIXROUTE = 0x200
 
@@ -109,7 +111,7 @@ def _kindless(flags: int) -> str:
 
 def _counters(data: bytes | None) -> dict[str, int]:
     values = _COUNTERS.unpack_from(data) if data else [0] * len(_COUNTER_NAMES)
-    return dict(zip(_COUNTER_NAMES, values))
+    return dict(zip(_COUNTER_NAMES, values, strict=True))
 
 
 def _add_kind(row: Row, info: dict[int, bytes]) -> None:
@@ -141,7 +143,7 @@ def _decoded(listed: tuple[Attribute, ...], found: dict[int, bytes]) -> Row:
 
 
 def _is_any(address: str | None) -> bool:
-    return address in ("0.0.0.0", "::")  # noqa: S104 - not bound to
+    return address in _ANY.values()
 
 
 def _has_key(data: bytes) -> bool:
@@ -231,6 +233,7 @@ def _address_row(payload: bytes, names: dict[int, str]) -> Row:
         "metric": _integer(found.get(9)),
         "flags": flags & ~(TENTATIVE | DEPRECATED),
         "is_permanent": bool(flags & PERMANENT),
+        "is_tentative": bool(flags & TENTATIVE and not flags & DADFAILED),
         "valid": None if valid == 0xFFFFFFFF else valid,
         "preferred": None if preferred == 0xFFFFFFFF else preferred,
     }
@@ -274,7 +277,7 @@ def _route_row(payload: bytes, names: dict[int, str]) -> Row:
 
 def _destination(family: int, data: bytes | None, length: int) -> str:
     if data is None:
-        return "default" if not length else f"{'0.0.0.0' if family == 2 else '::'}/{length}"
+        return "default" if not length else f"{_ANY[family]}/{length}"
     return f"{ipaddress.ip_address(data)}/{length}"
 
 

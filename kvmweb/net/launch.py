@@ -90,8 +90,8 @@ def by_uri(uri: str) -> Launch:
     if parts.scheme == "test":
         raise NetError("This host is libvirt's test driver: it has no network.", kind="missing")
     raise NetError(
-        f"A host reached by {transport or 'TLS'} shows its virtual networks only. To see and change "
-        "its own network, connect to it by ssh: qemu+ssh://user@host/system.",
+        f"A host reached by {transport or 'TLS'} shows its virtual networks only. To see and "
+        "change its own network, connect to it by ssh: qemu+ssh://user@host/system.",
         kind="missing",
     )
 

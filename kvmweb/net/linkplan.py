@@ -473,7 +473,15 @@ def _wanted_addresses(ground: Ground, name: str) -> list[str]:
 
 def _lasting(row: Row) -> Row:
     """Without what passes: a plan made a second later is to be the same."""
-    passing = ("valid", "preferred", "expires", "namespace", "flags", "is_permanent")
+    passing = (
+        "valid",
+        "preferred",
+        "expires",
+        "namespace",
+        "flags",
+        "is_permanent",
+        "is_tentative",
+    )
     return {key: value for key, value in row.items() if key not in passing}
 
 

@@ -4,10 +4,10 @@
 
 - ``links``: each with ``namespace`` ("" is the host), ``name``, ``index``, ``kind`` (the kernel's;
   "physical" for a NIC, "loopback"), ``is_up``, ``operstate``, ``carrier``, ``mtu``, ``mac``,
-  ``addresses``, ``master``, ``alias``, ``owner`` ("kvmweb" if we made it), ``is_default`` (a default
-  route goes out by it), ``driver``, ``speed`` (Mbit/s), ``duplex``, ``offloads``, ``fixed_offloads``,
-  ``counters``; a port of a Linux bridge ``port``; and its kind's own under the names of
-  spec/hostnet.py (``parent``, ``peer`` with ``peer_namespace``, ``stp``, ``mode``, ``vlans``, ...)
+  ``addresses``, ``master``, ``alias``, ``owner`` ("kvmweb" if we made it), ``is_default`` (a
+  default route goes out by it), ``driver``, ``speed`` (Mbit/s), ``duplex``, ``offloads``,
+  ``fixed_offloads``, ``counters``; a port of a Linux bridge ``port``; and its kind's own under the
+  names of spec/hostnet.py (``parent``, ``peer`` with ``peer_namespace``, ``stp``, ``vlans``, ...)
 - ``addresses`` and ``routes`` in full, those of the kernel's local table left out
 - ``namespaces``: names; ``features``: what the kernel can do (features.py)
 - ``originals``: how physical links were before we changed them (apply.py)

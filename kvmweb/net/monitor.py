@@ -89,7 +89,7 @@ def _listening(namespace: str, protocol: int, groups: tuple[int, ...]) -> socket
         except OSError:
             return None
     one.bind((0, 0))
-    one.setblocking(False)
+    one.setblocking(False)  # noqa: FBT003 - socket's own signature
     one.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)  # what is lost says no more than what is heard
     for group in groups:
         with contextlib.suppress(OSError):

@@ -26,20 +26,20 @@ def _own() -> str:
 
 def inode(path: str | Path | None = None) -> int:
     """What tells namespaces apart; of this thread's own without ``path``."""
-    return os.stat(path or _own()).st_ino
+    return Path(path or _own()).stat().st_ino
 
 
 def names() -> list[str]:
     """The named ones, without that we live in (a test's host is a namespace itself)."""
     mine, found = inode(), []
     try:
-        entries = sorted(os.listdir(DIRECTORY))
+        entries = sorted(DIRECTORY.iterdir())
     except FileNotFoundError:
         return []
-    for name in entries:
+    for entry in entries:
         try:
-            if inode(DIRECTORY / name) != mine and _is_namespace(DIRECTORY / name):
-                found.append(name)
+            if inode(entry) != mine and _is_namespace(entry):
+                found.append(entry.name)
         except OSError:
             continue  # gone meanwhile
     return found
@@ -47,7 +47,7 @@ def names() -> list[str]:
 
 def _is_namespace(path: Path) -> bool:
     """A file of nsfs; an empty file is left where the namespace is half made or half removed."""
-    return os.stat(path).st_dev == os.stat(_own()).st_dev
+    return path.stat().st_dev == Path(_own()).stat().st_dev
 
 
 def _call(function: str, *arguments: int) -> None:

@@ -33,6 +33,9 @@ def read() -> Originals:
 
 def write(links: Originals) -> None:
     file = directory() / "originals.json"
+    if not links:
+        file.unlink(missing_ok=True)
+        return
     new = file.with_suffix(".new")
     new.write_text(json.dumps({"boot": boot(), "links": links}))
     new.replace(file)

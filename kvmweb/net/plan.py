@@ -4,8 +4,8 @@ For whoever writes a part (a module with ``read`` and ``plan``): add it to ``PAR
 
 - ``read(context)`` returns its share of the actual state, JSON. The shares are merged into one
   dict, so keys must differ: links.py has ``links``, ``addresses``, ``routes``, ``namespaces``,
-  ``features``, ``originals``; ovs ``switches`` (each with ``name`` and ``ports``, each of these with
-  ``name`` and ``interfaces``: risk follows them) and whatever more under ``ovs``; routers.py
+  ``features``, ``originals``; ovs ``switches`` (each with ``name`` and ``ports``, each of these
+  with ``name`` and ``interfaces``: risk follows them) and whatever more under ``ovs``; routers
   ``routers``; forwards.py ``forwards``. A part whose ``read`` raises ``NetError`` does not stop the
   others: its sentence is in ``actual["problems"][part]``, and its ``plan`` must refuse with it if
   the document needs it.

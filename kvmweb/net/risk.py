@@ -15,8 +15,8 @@ Row = dict[str, Any]
 def path(actual: dict[str, Any], *, keep: Iterable[str], ssh: str) -> dict[str, str]:
     """Links of the host, each with the reason in words.
 
-    ``keep``: addresses by which the site is reached, or reaches the host. ``ssh``: SSH_CONNECTION of
-    the session the helper runs in, sshd(8).
+    ``keep``: addresses by which the site is reached, or reaches the host. ``ssh``: SSH_CONNECTION
+    of the session the helper runs in, ssh(1).
     """
     there = {row["name"]: row for row in actual["links"] if not row["namespace"]}
     words = ssh.split()
