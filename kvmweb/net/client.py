@@ -48,16 +48,6 @@ class Client:
     told of itself first.
     """
 
-    def __init__(self, sentence: str, plan: Answer) -> None:
-        super().__init__(sentence, kind="ground-moved")
-        self.plan = plan
-
-
-class Client:
-    """``on_event`` hears topics (links, ovs, routers, forwards) after ``call("watch")``. It has a
-    thread of its own, so it may call. ``on_end`` hears that the helper is gone. ``hello``: what it told of
-    itself first.
-    """
 
     def __init__(
         self, how: Launch | Sequence[str], *, on_event: Callable[[str], None] | None = None,

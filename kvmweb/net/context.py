@@ -2,8 +2,8 @@
 
 For whoever writes a part (ovs, routers, forwards):
 
-- ``context.rtnetlink("red")`` is a netlink socket in the namespace ``red`` of ``ip netns``; ``""`` is
-  the host's own, the one the helper runs in. changes.py and addresses.py have steps ready made.
+- ``context.rtnetlink("red")`` is a netlink socket in the namespace ``red`` of ``ip netns``; ``""``
+  is the host's own, the one the helper runs in. changes.py and addresses.py have steps ready made.
 - ``context.run(["nft", "-f", "-"], namespace="red", stdin=rules)`` runs a program there, with a
   deadline, and returns what it printed; a failure is a ``StepError`` with the program's own words.
 - ``context.ovs`` is for ovs to fill at first use; if it has ``close()`` that is called at the end.
