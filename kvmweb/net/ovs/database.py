@@ -73,9 +73,12 @@ class Database:
 
     def control(self, *words: str, seconds: float = rpc.ANSWER) -> str:
         """What ``ovs-appctl WORDS`` prints; raises ``NetError``."""
-        return str(rpc.call(self._control(), VSWITCHD, words[0], [*words[1:]], seconds=seconds))
+        return str(
+            rpc.call(self.control_socket(), VSWITCHD, words[0], [*words[1:]], seconds=seconds)
+        )
 
-    def _control(self) -> Path:
+    def control_socket(self) -> Path:
+        """Of ovs-vswitchd, named after its process."""
         try:
             pid = (self.directory / f"{VSWITCHD}.pid").read_text().strip()
         except OSError:

@@ -69,13 +69,6 @@ class Connection:
     def close(self) -> None:
         self._socket.close()
 
-    def interrupt(self) -> None:
-        """Make a ``messages()`` of another thread end."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # it ended already
-
     def allow(self, seconds: float) -> None:
         """How long whatever comes next may take."""
         self._end = time.monotonic() + seconds
@@ -128,7 +121,7 @@ class Connection:
         left = self._end - time.monotonic()
         if left <= 0:
             raise Silent(self.program)
-        self._socket.settimeout(left)
+        self._socket.settimeout(None if left == float("inf") else left)
         try:
             return function(argument)
         except TimeoutError:
