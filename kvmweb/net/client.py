@@ -48,7 +48,6 @@ class Client:
     told of itself first.
     """
 
-
     def __init__(
         self, how: Launch | Sequence[str], *, on_event: Callable[[str], None] | None = None,
         on_end: Callable[[], None] | None = None, start_seconds: float = START_SECONDS,

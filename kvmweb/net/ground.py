@@ -22,9 +22,8 @@ class Ground:
         }
         self.wanted = _links(desired)
         self.owned = _links(owned)
-        self.fields = {
-            row["name"]: f"links.{at}" for at, row in enumerate(desired.get("links", []))
-        }
+        self.places = {name: at for at, name in enumerate(self.wanted)}
+        self.fields = {name: f"links.{at}" for name, at in self.places.items()}
         self.switches = {one["name"] for one in desired.get("switches", [])}
         self.uplinks = _uplinks(desired)
         self.owned_uplinks = _uplinks(owned)
@@ -129,10 +128,13 @@ def _networks(
     moved = _uplinks(desired) | {
         one["uplink"]: one["name"] for one in desired.get("switches", []) if one.get("uplink")
     }
+    # Every link has fe80::/64.
     rows = [
         (row["to"], row["dev"] or "")
         for row in actual["routes"]
-        if not row["namespace"] and row["to"] != "default" and row["type"] == "unicast"
+        if not row["namespace"]
+        and row["type"] == "unicast"
+        and row["to"] not in ("default", "fe80::/64")
     ]
     rows += [
         (row["address"], row["dev"])

@@ -251,12 +251,11 @@ def _route_row(payload: bytes, names: dict[int, str]) -> Row:
     family, length, _, tos, table, protocol, scope, type_, flags = struct.unpack_from(
         "=BBBBBBBBI", payload
     )
+    is_known = family in (socket.AF_INET, socket.AF_INET6) and type_ in ROUTE_TYPES
+    if not is_known or table == LOCAL or flags & 0x200:
+        return {}
     found = attributes(payload, 12)
     table = _integer(found.get(15)) or table
-    if family not in (socket.AF_INET, socket.AF_INET6) or table == LOCAL or flags & 0x200:
-        return {}
-    if type_ not in ROUTE_TYPES:
-        return {}
     return {
         "family": 4 if family == socket.AF_INET else 6,
         "to": _destination(family, found.get(1), length),

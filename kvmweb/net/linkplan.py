@@ -118,7 +118,7 @@ def _listed(names: list[str]) -> str:
 
 def _order(ground: Ground) -> list[str]:
     """Wanted links, each behind what it stands on."""
-    order: list[str] = []
+    order: dict[str, None] = {}
 
     def put(name: str, above: frozenset[str]) -> None:
         if name in order or name not in ground.wanted:
@@ -127,11 +127,11 @@ def _order(ground: Ground) -> list[str]:
             raise ground.refuse(name, "parent", f"{name} would stand on itself.")
         for part in ("parent", "dev"):
             put(ground.wanted[name].get(part) or "", above | {name})
-        order.append(name)
+        order[name] = None
 
     for name in ground.wanted:
         put(name, frozenset())
-    return order
+    return list(order)
 
 
 def _removals(ground: Ground, gone: set[str]) -> list[Step]:
@@ -210,7 +210,7 @@ def _made(ground: Ground, name: str, gone: set[str]) -> list[Step]:
         return []
     if link["kind"] == "veth":
         peer = ground.wanted[link["peer"]]
-        is_second = list(ground.wanted).index(peer["name"]) < list(ground.wanted).index(name)
+        is_second = ground.places[peer["name"]] < ground.places[name]
         return [] if is_second else [changes.add_link(link, peer=peer)]
     step = changes.add_link(_like_its_uplink(ground, link))
     if {link.get("parent"), link.get("dev")} & (ground.switches | {*ground.wanted_switch_of}):

@@ -24,6 +24,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -85,7 +86,7 @@ class Plan:
     def is_risky(self) -> bool:
         return any(step.is_risky for step in self.steps)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Two plans with the same digest do the same."""
         text = json.dumps([step.to_json() for step in self.steps], sort_keys=True)

@@ -35,6 +35,7 @@ _SIOCGIFINDEX = 0x8933
 # Acks of one message must fit into the receive buffer; 64 of them are 80 KiB at most.
 _AT_ONCE = 64
 _HEADER = struct.Struct("=IHHII")
+_attribute_head = struct.Struct("=HH").unpack_from
 _MISSING = {errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO}
 
 
@@ -58,7 +59,7 @@ def u32(number: int, value: int) -> bytes:
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     found, end = {}, len(data)
     while offset + 4 <= end:
-        length, number = struct.unpack_from("=HH", data, offset)
+        length, number = _attribute_head(data, offset)
         if length < 4:
             break
         found[number & 0x3FFF] = data[offset + 4 : offset + length]
@@ -70,7 +71,7 @@ def each_attribute(data: bytes, offset: int = 0) -> list[tuple[int, bytes]]:
     """Where one number comes several times (lists)."""
     found, end = [], len(data)
     while offset + 4 <= end:
-        length, number = struct.unpack_from("=HH", data, offset)
+        length, number = _attribute_head(data, offset)
         if length < 4:
             break
         found.append((number & 0x3FFF, data[offset + 4 : offset + length]))

@@ -6,7 +6,6 @@ finds a journal of a plan that did not end can undo it, long after the site is g
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -47,7 +46,8 @@ class Step:
     is_risky: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        # Not dataclasses.asdict: that copies all of it, 0.2 ms per step.
+        return {**vars(self), "undo": [one.to_json() for one in self.undo]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Step:
