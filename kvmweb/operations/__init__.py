@@ -1,6 +1,15 @@
 """The verbs. Importing this package registers every operation."""
 
-from kvmweb.operations import creation, filters, hostnet, hosts, jobs, machines, security_groups
+from kvmweb.operations import (
+    creation,
+    filters,
+    hostnet,
+    hosts,
+    jobs,
+    machines,
+    networks,
+    security_groups,
+)
 from kvmweb.operations.operation import OPERATIONS, of_noun
 
 __all__ = [
@@ -11,6 +20,7 @@ __all__ = [
     "hosts",
     "jobs",
     "machines",
+    "networks",
     "of_noun",
     "security_groups",
 ]

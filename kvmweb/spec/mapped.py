@@ -50,6 +50,7 @@ class At:
         self, path: str, *, yes: str = "yes", no: str = "no", is_whole: bool = False
     ) -> None:
         self._field = Field(path)
+        self.path = self._field.path
         self._words = {True: yes, False: no}
         self._is_whole = is_whole
 
@@ -174,6 +175,24 @@ def write(model: Mapped, tree: Tree) -> None:
         default = field.get_default(call_default_factory=True)
         if value != (getattr(before, name) if before else default):
             place.put(tree, value)
+
+
+def element_at(model: type[Mapped], tree: Tree, place: str) -> Tree:
+    """Where a finding of pydantic's, like ``ips.0.ranges.1.end``, stands; what is around it where
+    there is no such element.
+    """
+    name, _, rest = place.partition(".")
+    field = model.model_fields.get(name)
+    where = next((one for found, _info, one in places(model) if found == name), None)
+    inner = _model_in(field.annotation) if field else None
+    if not isinstance(where, (At, One, Each)):
+        return tree
+    number, _, behind = rest.partition(".") if isinstance(where, Each) else ("0", "", rest)
+    elements = tree.findall(where.path) if where.path else [tree]
+    if not number.isdecimal() or int(number) >= len(elements):
+        return tree
+    element = elements[int(number)]
+    return element_at(inner, element, behind) if inner else element
 
 
 def _says_something(tree: Tree) -> bool:

@@ -25,13 +25,6 @@ class Update:
     xml: str
     parent: int = -1
 
-    @property
-    def undo(self) -> "Update | None":
-        """What takes it back; None for a change of what was there before."""
-        other: dict[str, Command] = {"add-last": "delete", "delete": "add-last"}
-        turned = other.get(self.command)
-        return turned and Update(turned, self.section, self.xml, self.parent)
-
 
 def _never(element: Tree) -> None:
     """Libvirt can't change these, only add and delete."""

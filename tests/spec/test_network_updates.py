@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmweb.spec.network_updates import Update, is_same, live_updates, needs_restart
+from kvmweb.spec.network_updates import is_same, live_updates, needs_restart
 
 NAT = (Path(__file__).with_name("networks") / "nat.xml").read_text()
 OVS = (Path(__file__).with_name("networks") / "ovs.xml").read_text()
@@ -76,12 +76,6 @@ def test_a_port_group_and_an_interface_are_changed() -> None:
     assert _done(MACVTAP, MACVTAP.replace('<interface dev="eth1"/>', "")) == [
         ("delete", "forward-interface", -1)
     ]
-
-
-def test_each_says_how_it_is_taken_back() -> None:
-    added = Update("add-last", "dns-host", "<host/>")
-    assert added.undo == Update("delete", "dns-host", "<host/>")
-    assert Update("modify", "portgroup", "<portgroup/>").undo is None
 
 
 def test_what_only_a_running_network_says_is_no_difference() -> None:

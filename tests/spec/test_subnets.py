@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmweb.spec.subnets import Taken, free_ipv4, free_ipv6, overlap, taken, other_half
+from kvmweb.spec.subnets import Taken, free_ipv4, free_ipv6, other_half, overlap, taken
 
 
 def _all(*addresses: str) -> list[Taken]:
