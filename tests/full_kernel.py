@@ -10,6 +10,7 @@ built once into ``var/tests/full_kernel`` (20 s), our code is added at every sta
 about 6 s without KVM, and ends with whoever started it.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -24,6 +25,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,14 +43,32 @@ WANTED = [
     # The second is found by its algorithm's name, for which there is no modprobe.
     *("crc32c_generic", "virtio_pci", "virtio_net", "8021q", "bridge", "br_netfilter", "dummy"),
     *("veth", "tun", "ifb", "macvlan", "macvtap", "vxlan", "ip_gre", "geneve", "vrf", "wireguard"),
-    *("sch_htb", "sch_sfq", "sch_fq_codel", "sch_netem", "sch_ingress", "sch_tbf", "sch_prio"),
+    *(
+        "sch_htb",
+        "sch_hfsc",
+        "sch_sfq",
+        "sch_fq_codel",
+        "sch_netem",
+        "sch_ingress",
+        "sch_tbf",
+        "sch_prio",
+    ),
     *("cls_u32", "cls_basic", "cls_matchall", "cls_flower", "act_police", "act_mirred"),
     *("openvswitch", "vport_gre", "vport_vxlan", "vport_geneve", "nf_tables", "nft_masq"),
     *("nft_chain_nat", "nft_ct", "nft_reject_inet", "nf_conntrack", "bonding"),
 ]
 PROGRAMS = [
-    *("ip", "bridge", "tc", "nft", "ethtool", "ping", "cat", "socat", "dnsmasq", "ovs-vsctl"),
-    *("ovs-appctl", "ovs-ofctl", "ovs-dpctl", "ovs-vswitchd", "ovsdb-server", "ovsdb-tool"),
+    *("ip", "bridge", "tc", "nft", "ethtool", "ping", "cat", "cmp", "find", "ps", "socat"),
+    *(
+        "dnsmasq",
+        "ovs-vsctl",
+        "ovs-appctl",
+        "ovs-ofctl",
+        "ovs-dpctl",
+        "ovs-vswitchd",
+        "ovsdb-server",
+        "ovsdb-tool",
+    ),
     "ovsdb-client",
 ]
 # Of Python's own library, what no helper needs.
@@ -60,11 +80,12 @@ HELPER_PORT, WITNESS_PORT = 7000, 7001
 INIT = f"""\
 #!/bin/busybox sh
 export PATH=/usr/bin:/bin LD_LIBRARY_PATH=/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu
-export PYTHONPATH=/ours PYTHONDONTWRITEBYTECODE=1 HOME=/root
+export PYTHONDONTWRITEBYTECODE=1 HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs run /run
+hostname full
 mkdir -p /run/netns /run/openvswitch
 for name in $(cat /lib/mod/order); do
   case $name in
@@ -92,13 +113,13 @@ while :; do sleep 1000; done
 # busybox's shell prefers its own programs, so these are called by their path.
 WITNESS = """\
 #!/bin/busybox sh
-read -r command
+command=$(cat)
 eval "/usr/bin/$command" 2>&1 </dev/null
 printf '\\0%s' $?
 """
 HELPER = """\
 #!/bin/busybox sh
-exec /usr/bin/python3 -m kvmweb.net.helper
+exec /usr/bin/python3 -I /ours/kvmweb/net
 """
 
 
@@ -153,9 +174,18 @@ class FullKernel:
         text, code = self._run(command)
         return text if code == 0 else ""
 
+    @contextlib.contextmanager
+    def running(self, *command: str) -> Iterator[None]:
+        """Meanwhile; it has to end by itself."""
+        with ThreadPoolExecutor() as pool:
+            ended = pool.submit(self.execute, *command)
+            yield
+            ended.result()
+
     def _run(self, command: Sequence[str]) -> tuple[str, int]:
         with socket.create_connection(("127.0.0.1", self._ports[WITNESS_PORT]), 30) as wire:
-            wire.sendall(f"{shlex.join(command)}\n".encode())
+            wire.sendall(shlex.join(command).encode())
+            wire.shutdown(socket.SHUT_WR)
             text, _, code = b"".join(iter(lambda: wire.recv(65536), b"")).rpartition(b"\0")
         return text.decode(), int(code)
 
@@ -203,7 +233,6 @@ def build(directory: Path) -> tuple[Path, Path]:
             # Unpacking it would take the guest longer than reading it.
             replace(initrd, archive.packed())
             replace(recipe, wanted.encode())
-            shutil.rmtree(directory / "packages")
     return kernel, initrd
 
 
