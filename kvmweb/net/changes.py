@@ -132,7 +132,7 @@ def _creation(link: Values) -> Values:
 def _creation_words(link: Values, peer: Values | None) -> list[str]:
     link = _creation(link)
     words = ["link", link["parent"]] if "parent" in link else []
-    words += ["name", link["name"], *_common_words(link), "type", link["kind"]]
+    words += ["name", link["name"], *_common_words(link), "type", _kernel_kind(link)]
     if peer:
         words += ["peer", "name", peer["name"], *_common_words(_creation(peer))]
     if "group" in link:

@@ -169,8 +169,7 @@ def _add_vlans(kernel: Rtnetlink, rows: dict[int, Row]) -> None:
     for _, payload in kernel.dump(GETLINK, request):
         row = rows.get(struct.unpack_from("=i", payload, 4)[0], {})
         spec = attributes(payload, 16).get(_AF_SPEC, b"")
-        is_itself = row.get("kind") == "bridge" and _MASTER not in attributes(payload, 16)
-        where = row if is_itself else row.get("port")
+        where = row if row.get("kind") == "bridge" else row.get("port")
         if where is not None and spec:
             _sort_vlans(where, spec)
 

@@ -487,6 +487,7 @@ def _lasting(row: Row) -> Row:
 
 def _up(ground: Ground, name: str, row: Row | None, gone: set[str]) -> list[Step]:
     wanted, now = ground.wanted[name]["is_up"], bool(row and row["is_up"])
+    now = now and not _leaves_bond(ground, name, gone)
     master = ground.master(name) or ""
     joins_bond = ground.kind(master) == "bond" and (not row or row["master"] != master)
     taken_over = name in ground.uplinks.values() and bool(_uplink(ground, name))
@@ -499,6 +500,13 @@ def _up(ground: Ground, name: str, row: Row | None, gone: set[str]) -> list[Step
             name, "", {"is_up": wanted}, before={"is_up": now} if row else {}, rank=ranks.SET_UP
         )
     ]
+
+
+def _leaves_bond(ground: Ground, name: str, gone: set[str]) -> bool:
+    """A bond leaves its former members down."""
+    master = ground.there[name]["master"]
+    is_bond = ground.there.get(master or "", {}).get("kind") == "bond"
+    return is_bond and (master in gone or ground.master(name) != master)
 
 
 def _put_back(ground: Ground, name: str, gone: set[str]) -> list[Step]:
@@ -517,11 +525,11 @@ def _put_back(ground: Ground, name: str, gone: set[str]) -> list[Step]:
     if row["master"] not in gone:
         steps += _release(ground, name, row["master"])
     was_up = ground.actual.get("originals", {}).get(name, {}).get("is_up")
-    if was_up is not None and row["is_up"] == ground.owned[name]["is_up"] != was_up:
+    is_up = row["is_up"] and not _leaves_bond(ground, name, gone)
+    ours = row["is_up"] == ground.owned[name]["is_up"]
+    if was_up is not None and ours and is_up != was_up:
         up = {"is_up": was_up}
-        steps.append(
-            changes.set_link(name, "", up, before={"is_up": row["is_up"]}, rank=ranks.SET_UP)
-        )
+        steps.append(changes.set_link(name, "", up, before={"is_up": is_up}, rank=ranks.SET_UP))
     return steps
 
 
