@@ -53,7 +53,7 @@ _COUNTER_NAMES = (
     "tx_drops",
 )  # fmt: skip
 
-_ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104 - not bound to
+_ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104 - not bound to
 
 TEMPORARY, NODAD, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT = 0x1, 0x2, 0x8, 0x20, 0x40, 0x80
 NOPREFIXROUTE = 0x200
