@@ -20,7 +20,7 @@ import threading
 import time
 from typing import Any, BinaryIO
 
-from kvmweb.net import apply, commands, features, journal, monitor
+from kvmweb.net import apply, commands, features, journal, monitor, namespaces, originals
 from kvmweb.net import plan as plans
 from kvmweb.net.calls import CALLS, WATCHERS, call
 from kvmweb.net.context import Context
@@ -188,13 +188,17 @@ def _recover() -> list[Document]:
 
 @call("hello", seconds=30)
 def hello(context: Context) -> Document:
-    """``recovered``: changes that were undone or reverted as this helper started."""
+    """``boot`` and ``namespace`` tell whether it is still the same network. ``recovered``: changes
+    that were undone or reverted as this helper started.
+    """
     return {
         "version": VERSION,
         "uid": os.geteuid(),
         "python": platform.python_version(),
         "kernel": platform.release(),
         "name": platform.node(),
+        "boot": originals.boot(),
+        "namespace": namespaces.inode(),
         "features": features.features(),
         "recovered": context.helper.recovered,
     }
