@@ -73,7 +73,7 @@ class Client:
             threading.Thread(target=work, name="net-client", daemon=True).start()
         try:
             self._may_call.wait(start_seconds)
-            self.hello = self.call("hello", seconds=start_seconds)
+            self.hello = self.call("hello", within=start_seconds)
         except BaseException:
             self.close()
             raise
@@ -94,17 +94,17 @@ class Client:
             said = f"{error.strerror}: '{words[0]}'"
             raise NetError(launch.reason(said, self._launch.where), kind="start") from None
 
-    def call(self, name: str, *, seconds: float = CALL_SECONDS, **arguments: Any) -> Any:
-        """The result. Raises ``NetError``."""
+    def call(self, name: str, *, within: float = CALL_SECONDS, **arguments: Any) -> Any:
+        """The result, ``within`` so many seconds. Raises ``NetError``."""
         number = next(self._numbers)
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._waiting[number] = answers
         try:
             self._send({"id": number, "do": name, "args": arguments})
-            answer = answers.get(timeout=seconds)
+            answer = answers.get(timeout=within)
         except queue.Empty:
             raise NetError(
-                f"The helper on {self._launch.where} did not answer within {seconds:g} s.",
+                f"The helper on {self._launch.where} did not answer within {within:g} s.",
                 kind="deadline",
             ) from None
         finally:

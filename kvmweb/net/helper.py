@@ -222,11 +222,11 @@ def plan(
 @call("apply", seconds=180)
 def apply_plan(
     context: Context, *, desired: Document, owned: Document, digest: str,
-    keep: list[str] | None = None, confirm_seconds: float = apply.CONFIRM_SECONDS,
+    keep: list[str] | None = None, seconds: float = apply.CONFIRM_SECONDS,
 ) -> Document:  # fmt: skip
     _need_root()
     way = plans.Way(tuple(keep or ()), context.helper.ssh)
-    return apply.apply(context, desired, owned, digest, way=way, seconds=confirm_seconds)
+    return apply.apply(context, desired, owned, digest, way=way, seconds=seconds)
 
 
 @call("confirm", seconds=30)
