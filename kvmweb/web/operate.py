@@ -33,7 +33,8 @@ class Input:
 @dataclass(frozen=True)
 class Asking:
     """``back`` is where a page without htmx returns to, ``after`` where to go when it is done
-    (None: stay). ``extra`` is for the template of the form.
+    (None: stay). ``extra`` is for the template of the form. ``read``: arguments of what was sent,
+    where a form has other inputs than the operation has arguments.
     """
 
     request: HttpRequest
@@ -43,12 +44,13 @@ class Asking:
     template: str = "operations/_form.html"
     extra: dict[str, Any] = field(default_factory=dict)
     after: Callable[[Job], str | None] = lambda job: None
+    read: Callable[[Operation, QueryDict], dict[str, Any]] | None = None
 
     def answer(self) -> HttpResponse:
         return self._submit() if self.request.method == "POST" else self.form({}, {})
 
     def _submit(self) -> HttpResponse:
-        arguments = arguments_of(self.operation, self.request.POST)
+        arguments = (self.read or arguments_of)(self.operation, self.request.POST)
         try:
             job = submit(self.request, self.operation, self.target, arguments)
         except Refused as refused:
