@@ -13,8 +13,11 @@ from pytest_django import Settings
 
 from kvmweb.agent.agent import Agent
 from kvmweb.models import Host, HostState, Job, Machine, Role, User
+from kvmweb.net.client import Client
 from kvmweb.virt import connections
 from tests import dumps
+from tests.hostnet import OwnNetwork, own_network
+from tests.net.own_host import OwnHost
 from tests.nodes import Lab
 from tests.site import Site
 from tests.waiting import until
@@ -130,6 +133,20 @@ def agent(transactional_db: None, state_directory: Path) -> Iterator[Stage]:
         yield stage
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def own_host() -> Iterator[tuple[OwnHost, Client]]:
+    """A network namespace that is a host of its own, and a helper in it."""
+    with OwnHost() as own, own.client() as client:
+        yield own, client
+
+
+@pytest.fixture
+def network(own_host: tuple[OwnHost, Client], db: None) -> Iterator[OwnNetwork]:
+    """A host whose network can be changed, without an agent."""
+    with own_network(*own_host) as found:
+        yield found
 
 
 def _state(host: Host) -> str:

@@ -90,7 +90,7 @@ class NetLink(threading.Thread):
     def _begin(self, client: Client) -> None:
         mirror.settle(self.host.pk, client)
         mirror.read(self.host.pk, client)
-        identity = "{boot}.{namespace}".format(**client.hello)
+        identity = f"{client.hello.get('boot', '')} {client.hello.get('namespace', '')}".strip()
         row = HostNetwork.objects.get(host=self.host.pk)
         HostNetwork.objects.filter(pk=row.pk).update(identity=identity)
         if row.identity and row.identity != identity and row.drift:

@@ -15,8 +15,8 @@ from kvmweb.net.errors import NetError
 from kvmweb.virt.errors import OperationError
 
 Json = dict[str, Any]
-# What a helper calls a change that is over.
-_KEPT, _TAKEN_BACK = ("applied", "confirmed"), ("reverted", "undone")
+# What a helper calls a change that it took back.
+_TAKEN_BACK = ("reverted", "undone")
 
 _clients: dict[int, Client] = {}
 _locks: dict[int, threading.RLock] = {}
@@ -184,26 +184,35 @@ def settle(host_id: int, client: Client) -> bool:
     with alone(host_id):
         told = {one["token"]: one for one in client.call("pending")}
         for change in waiting.order_by("created"):
-            _settle(change, told)
+            _settle(change, told, client)
     return waiting.exists()
 
 
-def _settle(change: NetworkChange, told: dict[str, Json]) -> None:
+def _settle(change: NetworkChange, told: dict[str, Json], client: Client) -> None:
     found = told.get(change.token) if change.token else _newest_unknown(change, told)
     if found is None:
-        taken_back(change, _("The host knows nothing of it: it was not begun, or has rebooted."))
-        return
-    if found["state"] == "unconfirmed":
-        if not change.token:
-            deadline = timezone.now() + timedelta(seconds=found["seconds"])
-            NetworkChange.objects.filter(pk=change.pk).update(
-                token=found["token"], deadline=deadline
-            )
-            tell(change.host_id)
-    elif found["state"] in _KEPT:
-        kept(change)
+        _settle_by_looking(change, client)
     elif found["state"] in _TAKEN_BACK:
         taken_back(change, found["sentence"])
+        client.call("forget", token=found["token"])
+    elif found["state"] == "unconfirmed" and not change.token:
+        deadline = timezone.now() + timedelta(seconds=found["seconds"])
+        NetworkChange.objects.filter(pk=change.pk).update(token=found["token"], deadline=deadline)
+        tell(change.host_id)
+
+
+def _settle_by_looking(change: NetworkChange, client: Client) -> None:
+    """The host keeps no note of what it has told: it may have told it to us as we were stopped."""
+    try:
+        plan = client.call("plan", desired=change.after, owned=change.after)
+    except NetError as error:
+        if error.kind in ("lost", "deadline"):
+            raise
+        plan = None
+    if plan is not None and not plan["steps"]:
+        kept(change)
+    else:
+        taken_back(change, _("It was not begun, or the host has rebooted since."))
 
 
 def _newest_unknown(change: NetworkChange, told: dict[str, Json]) -> Json | None:

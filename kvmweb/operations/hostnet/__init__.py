@@ -34,6 +34,11 @@ _MOVED = gettext_lazy(
 )
 
 
+def wanted_of(host: Host) -> Json:
+    """The document as it is now, with every field, so that two can be compared."""
+    return Document.model_validate(HostNetwork.of(host).desired).model_dump(mode="json")
+
+
 def pending(host_id: int) -> NetworkChange | None:
     """The change that waits for somebody to confirm it."""
     rows = NetworkChange.objects.filter(host=host_id, state=ChangeState.UNCONFIRMED)
@@ -68,19 +73,19 @@ def _has_no_drift(host: Host) -> str:
 @operation(gettext_lazy("Plan"), needs=NETWORKS, icon="list-check")
 def preview(job: Job, host: Host, *, proposal: Proposal) -> None:
     """What would be done to the host so that it has this network. Nothing is changed."""
-    row = HostNetwork.of(host)
+    before = wanted_of(host)
     wanted = proposal.document.model_dump(mode="json")
     with _explained():
-        found = _plan(host, wanted, row.desired)
+        found = _plan(host, wanted, before)
     touched = {name for step in found["steps"] for name in step["touches"]}
     job.result = {
-        "before": row.desired,
+        "before": before,
         "steps": [mirror.brief(step) for step in found["steps"]],
-        "digest": f"{found['digest']}-{digest(row.desired)}",
+        "digest": f"{found['digest']}-{digest(before)}",
         "is_risky": found["is_risky"],
         "reasons": found["reasons"],
         "touches": sorted(touched),
-        "machines": machines(host, row.actual, touched),
+        "machines": machines(host, HostNetwork.of(host).actual, touched),
     }
 
 
@@ -89,11 +94,11 @@ def apply(job: Job, host: Host, *, application: Application) -> None:
     """Do what the plan with this digest says: all of it, or nothing."""
     plan, _dash, base = application.digest.rpartition("-")
     with mirror.alone(host.pk), _explained():
-        row = HostNetwork.of(host)
-        if base != digest(row.desired):
+        before = wanted_of(host)
+        if base != digest(before):
             raise OperationError(_MOVED, field="digest")
         wanted = application.document.model_dump(mode="json")
-        _carry_out(job, host, row.desired, wanted, digest=plan)
+        _carry_out(job, host, before, wanted, digest=plan)
 
 
 @operation(gettext_lazy("Keep this change"), needs=NETWORKS, icon="check", unless=_is_not_waiting)
@@ -139,7 +144,7 @@ def undo(job: Job, host: Host) -> None:
         last = last_applied(host.pk)
         if last is None:
             raise OperationError(_has_nothing_to_undo(host))
-        now = HostNetwork.of(host).desired
+        now = wanted_of(host)
         wanted, _conflicts = rebased(last.after, now, last.before)
         _carry_out(job, host, now, wanted, undoes=last)
 
@@ -154,7 +159,7 @@ def undo(job: Job, host: Host) -> None:
 def put_back(job: Job, host: Host) -> None:
     """Do away with drift: the host gets what is wanted of it."""
     with mirror.alone(host.pk), _explained():
-        now = HostNetwork.of(host).desired
+        now = wanted_of(host)
         change = _carry_out(job, host, now, now)
         if change.is_unconfirmed and job.user_id is None:
             # The site's own, after a reboot: that the helper still answers shows that the path to
@@ -176,16 +181,16 @@ def take_over(job: Job, host: Host) -> None:
     """Accept drift: what is on the host becomes what is wanted of it."""
     with mirror.alone(host.pk), _explained():
         actual = mirror.helper(host.pk).call("read")
-        row = HostNetwork.of(host)
+        before = wanted_of(host)
         try:
-            found = Document.model_validate(taken_over(row.desired, actual))
+            found = Document.model_validate(taken_over(before, actual))
         except ValueError as error:
             raise OperationError(
                 _("What is on the host can't be written down here: %s. Put it back instead.")
                 % error
             ) from error
         after = found.model_dump(mode="json")
-        change = _change(job, host, row.desired, after, steps=[])
+        change = _change(job, host, before, after, steps=[])
         mirror.kept(change, _("Taken over from the host."))
         job.result = {"change": str(change.pk)}
 
@@ -326,3 +331,6 @@ def _explained(prefix: str = "document.") -> Iterator[None]:
             raise OperationError(_MOVED, field="digest") from error
         field = f"{prefix}{error.field}" if error.field else ""
         raise OperationError(error.sentence, field=field) from error
+
+
+ALL = (preview, apply, confirm, revert, undo, put_back, take_over, run_command, look)

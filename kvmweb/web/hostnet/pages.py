@@ -3,12 +3,13 @@
 import json
 import shlex
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST, require_safe
@@ -25,14 +26,21 @@ from kvmweb.web.hostnet.shown import COUNTERS, Shown, facts, port_facts, summary
 from kvmweb.web.hosts import DOCUMENTS, frame
 from kvmweb.web.operate import WAIT_SECONDS, Asking, is_htmx, status_of, submit
 
+
+class Section(NamedTuple):
+    name: str
+    label: str | Promise
+    icon: str
+
+
 SECTIONS = (
-    ("links", _("Interfaces"), "network"),
-    ("bridges", _("Linux bridges"), "topology-star-3"),
-    ("switches", _("Open vSwitch"), "topology-star-ring-3"),
-    ("routers", _("Routers"), "router"),
-    ("routes", _("Routes"), "arrow-ramp-right"),
-    ("document", _("What is wanted"), "file-text"),
-    ("changes", _("Changes"), "history"),
+    Section("links", _("Interfaces"), icon="network"),
+    Section("bridges", _("Linux bridges"), icon="topology-star-3"),
+    Section("switches", _("Open vSwitch"), icon="topology-star-ring-3"),
+    Section("routers", _("Routers"), icon="router"),
+    Section("routes", _("Routes"), icon="arrow-ramp-right"),
+    Section("document", _("What is wanted"), icon="file-text"),
+    Section("changes", _("Changes"), icon="history"),
 )
 # Those most people look for; the others are there as well.
 TOLD_OFFLOADS = (

@@ -17,7 +17,7 @@ LABELS: Words = {
     "master": _("Port of"),
     "port": _("As a port of a bridge"),
     "offloads": _("Offloads"),
-    "uplink": _("Take over the addresses of"),
+    "uplink": _("Uplink"),
     "stp": _("Spanning tree (STP)"),
     "rstp": _("Rapid spanning tree (RSTP)"),
     "Bridge.priority": _("STP priority"),
