@@ -8,6 +8,7 @@ from kvmweb.operations import (
     jobs,
     machines,
     networks,
+    nics,
     security_groups,
 )
 from kvmweb.operations.operation import OPERATIONS, of_noun
@@ -21,6 +22,7 @@ __all__ = [
     "jobs",
     "machines",
     "networks",
+    "nics",
     "of_noun",
     "security_groups",
 ]

@@ -79,6 +79,7 @@ class Choices:
     initrd: str = ""
     kernel_line: str = ""
     network: str = "network:default"
+    mac: str = ""
     firmware: Firmware = Firmware.BIOS
     # A Unix socket leaves no door on TCP to other users of the host.
     vnc_listens_on: str = "socket"
@@ -270,6 +271,7 @@ def _controllers(choices: Choices) -> Iterator[Controller]:
 
 def _interface(choices: Choices) -> Interface:
     made = Interface.new("interface", type=choices.network_kind)
+    made.mac = choices.mac
     if choices.network_kind == "bridge":
         made.bridge = choices.network_name
     else:
@@ -308,7 +310,8 @@ def _options(choices: Choices) -> Iterator[tuple[str, str]]:
     yield from _boot_options(choices)
     yield from _disk_options(choices)
     kind, name = choices.network_kind, _quoted(choices.network_name)
-    yield "network", "none" if kind == "none" else f"{kind}={name},model=virtio"
+    mac = f",mac={choices.mac}" if choices.mac else ""
+    yield "network", "none" if kind == "none" else f"{kind}={name},model=virtio{mac}"
     yield "graphics", f"vnc,listen={choices.vnc_listens_on}"
     yield "video", choices.video
     yield "sound", "none"

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from lxml import etree
+
 from kvmweb.spec.devices.interface import NAMED_BY, Interface, pci_text
 from kvmweb.spec.xml import Tree, parse
 
@@ -71,3 +73,14 @@ def key_of(root: Tree, interface: Interface) -> str:
 def macs(xml: str) -> list[str]:
     """Every MAC address of a machine's document. Raises ``XmlError``."""
     return [one.mac.lower() for one in interfaces(parse(xml)) if one.mac]
+
+
+def usb_port(root: Tree, interface: Tree) -> None:
+    """Give it the first free port of the first USB controller: libvirt does not, for a NIC."""
+    taken = {
+        one.get("port")
+        for one in root.iterfind("devices/*/address[@type='usb']")
+        if one.get("bus") == "0"
+    }
+    port = next(str(number) for number in range(1, 255) if str(number) not in taken)
+    etree.SubElement(interface, "address", type="usb", bus="0", port=port)

@@ -25,6 +25,7 @@ from kvmweb.operations.creation.draft import (
 )
 from kvmweb.operations.creation.images import image
 from kvmweb.operations.creation.wish import Wish
+from kvmweb.operations.nics import macs
 from kvmweb.operations.operation import operation
 from kvmweb.spec.creation import (
     Choices,
@@ -35,6 +36,7 @@ from kvmweb.spec.creation import (
     volume_name,
 )
 from kvmweb.spec.domain import Domain
+from kvmweb.spec.nics import interfaces
 from kvmweb.spec.storage import Pool, Volume
 from kvmweb.spec.xml import XmlError, text_of
 from kvmweb.virt.connections import connection
@@ -63,7 +65,7 @@ def create(job: Job, host: Host, *, wish: Wish) -> None:
         job.write(target_name=wish.name)
     try:
         if wish.xml:
-            _from_xml(job, opened, wish)
+            _from_xml(job, opened, host, wish)
         else:
             _from_choices(job, opened, host, wish)
         made.keep(job)
@@ -73,7 +75,7 @@ def create(job: Job, host: Host, *, wish: Wish) -> None:
             made.undo_failed(job)
 
 
-def _from_xml(job: Job, opened: libvirt.virConnect, wish: Wish) -> None:
+def _from_xml(job: Job, opened: libvirt.virConnect, host: Host, wish: Wish) -> None:
     try:
         domain = pasted(wish.xml)
     except XmlError as error:
@@ -81,7 +83,12 @@ def _from_xml(job: Job, opened: libvirt.virConnect, wish: Wish) -> None:
     domain.uuid = domain.uuid or str(uuid.uuid4())
     job.write(target_name=domain.name)
     _check_free(opened, domain, field="xml")
-    _define(job, opened, domain.name, domain.uuid, text_of(domain.tree), field="xml")
+    nics = interfaces(domain.tree)
+    owner = macs.Owner(host, uuid.UUID(domain.uuid), domain.name)
+    with macs.claimed(owner, [nic.mac for nic in nics], field="xml") as claimed:
+        for nic, mac in zip(nics, claimed, strict=True):
+            nic.mac = mac
+        _define(job, opened, domain.name, domain.uuid, text_of(domain.tree), field="xml")
     if wish.start:
         _start(job, opened, domain.uuid, Wish(xml=wish.xml))
 
@@ -95,7 +102,7 @@ def _from_choices(job: Job, opened: libvirt.virConnect, host: Host, wish: Wish) 
         _start_network(job, opened, chosen_network(host, wish.network))
     with _tiny_files(job) if choices.source == Source.TINY else nullcontext():
         choices = _with_storage(job, opened, host, wish, choices)
-        _define(job, opened, choices.name, choices.uuid, document(choices), field="name")
+        choices = _defined(job, opened, host, choices)
     if choices.start:
         _start(job, opened, choices.uuid, wish)
     if choices.is_real:
@@ -113,6 +120,16 @@ def _tiny_files(job: Job) -> Iterator[None]:
         yield
     finally:
         made.shared.release()
+
+
+def _defined(job: Job, opened: libvirt.virConnect, host: Host, choices: Choices) -> Choices:
+    """With a MAC address that no other machine has."""
+    owner = macs.Owner(host, uuid.UUID(choices.uuid), choices.name)
+    wanted = [choices.mac] if choices.network_kind != "none" else []
+    with macs.claimed(owner, wanted, field="mac") as claimed:
+        choices = replace(choices, mac=claimed[0] if claimed else "")
+        _define(job, opened, choices.name, choices.uuid, document(choices), field="name")
+    return choices
 
 
 def _domain_named(choices: Choices) -> Domain:

@@ -20,10 +20,12 @@ from kvmweb.operations.creation.draft import (
     chosen_pool,
 )
 from kvmweb.operations.creation.wish import Wish
+from kvmweb.operations.nics import macs
 from kvmweb.operations.operation import sentences
 from kvmweb.spec.creation import Firmware, Source
 from kvmweb.spec.devices.disk import disks
 from kvmweb.spec.domain import Domain
+from kvmweb.spec.nics import interfaces
 from kvmweb.spec.xml import XmlError, parse
 
 # The tiny guest's kernel finds no room for its initrd in less.
@@ -130,6 +132,8 @@ def _pool(host: Host, wish: Wish) -> Found:
 
 
 def network(host: Host, wish: Wish) -> Found:
+    if wish.mac and (sentence := macs.taken(wish.mac)):
+        yield "mac", sentence
     kind, _colon, wanted = chosen_network(host, wish.network).partition(":")
     if kind != "network":
         return
@@ -167,6 +171,11 @@ def _xml(host: Host, xml: str) -> Found:
         yield "xml", name_is_taken(domain.name)
     if domain.uuid and (other := rows.filter(uuid=domain.uuid).first()):
         yield "xml", uuid_is_taken(domain.uuid, other.name)
+    yield from (("xml", sentence) for mac in macs_of(domain) if (sentence := macs.taken(mac)))
+
+
+def macs_of(domain: Domain) -> list[str]:
+    return [nic.mac for nic in interfaces(domain.tree) if nic.mac]
 
 
 def uuid_is_taken(uuid: str, other: str) -> str:

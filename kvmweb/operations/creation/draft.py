@@ -41,6 +41,7 @@ def draft(host: Host, wish: Wish, *, uuid: str = "") -> Choices:
         initrd=initrd,
         kernel_line=tiny_guest.COMMAND_LINE if wish.source == Source.TINY else "",
         network=chosen_network(host, wish.network),
+        mac=wish.mac,
         firmware=wish.firmware,
         vnc_listens_on=vnc_listens_on(host),
         start=wish.start,

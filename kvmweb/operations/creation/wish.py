@@ -6,6 +6,7 @@ from django.utils.translation import gettext as _
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from kvmweb.spec.creation import Firmware, Source
+from kvmweb.spec.hostnet import mac_address
 
 # The name becomes a file name on the host: "<name>.xml", "<name>_VARS.fd", "<name>.xml.new"; file
 # systems take 255 bytes.
@@ -42,6 +43,10 @@ def _network(text: str) -> str:
     if text in ("", "none") or (kind in ("network", "bridge") and name):
         return text
     raise ValueError(_("Choose a network: network:NAME, bridge:NAME or none."))
+
+
+def _mac(text: str) -> str:
+    return mac_address(text) if text else ""
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -88,6 +93,11 @@ class Wish(BaseModel):
             description="network:NAME, bridge:NAME or none; empty: the default network if it is "
             "active, else none.",
         ),
+    ] = ""
+    mac: Annotated[
+        str,
+        AfterValidator(_mac),
+        Field(title="MAC address", description="Unique over all hosts; empty: a free one."),
     ] = ""
     start_network: Annotated[bool, Field(title="Start the network where it is not active")] = False
     firmware: Annotated[Firmware, Field(title="Firmware")] = Firmware.BIOS

@@ -37,6 +37,8 @@ NAMED_BY = {
     "vhostuser": "path",
     "internal": "name",
 }
+# virnetdevtap.h and virnetdevmacvlan.h: libvirt gives such names itself, and forgets ours.
+LIBVIRTS_TAP = re.compile(r"(vnet|vif|macvtap|macvlan)\d*")
 _PCI = re.compile(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 # What each end of a virtio NIC may leave to the other: checksums and the cutting of large packets.
 HOST_OFFLOADS = (
@@ -85,7 +87,7 @@ class Interface(Device):
     network = Field("source/@network")
     bridge = Field("source/@bridge")
     device = Field("source/@dev")
-    macvtap_mode = Field("source/@mode", "Source mode")
+    source_mode = Field("source/@mode", "Source mode")
     portgroup = Field("source/@portgroup", "Port group")
     backend = Field("backend/@type")
     model = Field("model/@type", "Device model")
@@ -178,6 +180,23 @@ class Interface(Device):
         for path in ("source", "backend", "portForward", "virtualport", "ip", "vlan"):
             for found in self.tree.findall(path) if not kept.get(path) else ():
                 self.tree.remove(found)
+
+    @property
+    def macvtap_mode(self) -> str:
+        return self.source_mode if self.type == "direct" and not self.network else ""
+
+    @macvtap_mode.setter
+    def macvtap_mode(self, mode: str | None) -> None:
+        self.source_mode = mode
+
+    @property
+    def tap_name(self) -> str:
+        """The one a person chose; libvirt's own (vnet0) is no part of the definition."""
+        return "" if LIBVIRTS_TAP.fullmatch(self.tap) else self.tap
+
+    @tap_name.setter
+    def tap_name(self, name: str | None) -> None:
+        self.tap = name
 
     @property
     def is_link_up(self) -> bool:
