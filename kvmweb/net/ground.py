@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import Any
 
 from kvmweb.net.errors import NetError
@@ -97,51 +98,67 @@ def _interface_names(port: Row) -> list[str]:
     return [one["name"] if isinstance(one, dict) else one for one in port.get("interfaces", [])]
 
 
+@dataclass(frozen=True)
+class _Known:
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    dev: str  # "" where a route names none, or several
+    is_routed: bool = False  # behind a gateway
+
+    def __str__(self) -> str:
+        if self.is_routed or not self.dev:
+            return f"the route to {self.network}"
+        return f"the network {self.network} of {self.dev}"
+
+
 class Networks:
     """The networks that the host's links and routes have, or will have."""
 
     def __init__(self, actual: Document, desired: Document) -> None:
-        self._known = _networks(actual, desired)
+        self._known = _known(actual, desired)
 
     def refuse_overlap(self, dev: str, address: str, *, field: str) -> None:
         """An address on ``dev`` whose network is, or meets, that of another link or route."""
         network = ipaddress.ip_interface(address).network
         if network.prefixlen == network.max_prefixlen or network.is_link_local:
             return
-        for other, name in self._known:
-            if name != dev and other.version == network.version and other.overlaps(network):
-                where = f"the network {other} of {name}" if name else f"the route to {other}"
-                raise NetError(f"{address} overlaps {where}. Choose another network.", field=field)
+        for one in self._known:
+            is_other = one.dev != dev and one.network.version == network.version
+            if is_other and one.network.overlaps(network):
+                raise NetError(f"{address} overlaps {one}. Choose another network.", field=field)
 
     def reaches(self, via: str, dev: str | None) -> bool:
         """A gateway that is on one of them, on that of ``dev`` if it is given."""
         address = ipaddress.ip_address(via)
         if address.is_link_local:
             return dev is not None
-        return any(address in network and dev in (None, name) for network, name in self._known)
+        return any(
+            address in one.network and dev in (None, one.dev)
+            for one in self._known
+            if not one.is_routed
+        )
 
 
-def _networks(
-    actual: Document, desired: Document
-) -> list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str]]:
-    """With the link they are on; "" where a route names none, or several."""
+def _known(actual: Document, desired: Document) -> list[_Known]:
+    """What an uplink has is its bridge's."""
     moved = _uplinks(desired) | {
         one["uplink"]: one["name"] for one in desired.get("switches", []) if one.get("uplink")
     }
     # Every link has fe80::/64.
     rows = [
-        (row["to"], row["dev"] or "")
+        (row["to"], row["dev"] or "", bool(row["via"] or row["nexthops"]))
         for row in actual["routes"]
-        if not row["namespace"]
-        and row["type"] == "unicast"
+        if not row["namespace"] and row["type"] == "unicast"
         and row["to"] not in ("default", "fe80::/64")
-    ]
+    ]  # fmt: skip
     rows += [
-        (row["address"], row["dev"])
+        (row["address"], row["dev"], False)
         for row in actual["addresses"]
         if not row["namespace"] and row["scope"] == "global"
     ]
     for one in [*desired.get("links", []), *desired.get("switches", [])]:
-        rows += [(address, one["name"]) for address in one.get("addresses", [])]
-    networks = [(ipaddress.ip_interface(to).network, moved.get(dev, dev)) for to, dev in rows]
-    return [one for one in networks if not one[0].is_link_local]
+        rows += [(address, one["name"], False) for address in one.get("addresses", [])]
+    found = [
+        _Known(ipaddress.ip_interface(to).network, moved.get(dev, dev), is_routed)
+        for to, dev, is_routed in rows
+    ]
+    return [one for one in found if not one.network.is_link_local]
