@@ -94,7 +94,9 @@ def _run(switch: PrivateOvs, commands: list[list[str]]) -> float:
     """In one shell, so that entering the namespace is not counted once per command."""
     script = "set -e\n" + "\n".join(map(shlex.join, commands))
     began = time.perf_counter()
-    subprocess.run([*switch.enter, "sh"], input=script, text=True, check=True)
+    subprocess.run(
+        [*switch.enter, "sh"], input=script, text=True, check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - began
 
 
