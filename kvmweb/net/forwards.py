@@ -103,7 +103,7 @@ def _step(
 ) -> Step:
     rank = ADD_RULES if objects else DROP_RULES
     old = {"objects": before, "passes": [_pass(one) for one in _forwards(before)]}
-    undo = Step("forwards.set", old, rank)
+    undo = Step("forwards.set", old, rank, nftables.commands(TABLE, before, before=objects))
     return Step("forwards.set", {"objects": objects, "passes": passes}, rank, commands, [undo])
 
 

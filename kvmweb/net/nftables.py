@@ -200,8 +200,8 @@ def _right(left: Expression, right: Any) -> list[str]:
         return [f'"{right}"']
     if isinstance(right, dict) and "prefix" in right:
         return [f"{right['prefix']['addr']}/{right['prefix']['len']}"]
-    if isinstance(right, list) and len(right) == 1:
-        return _right(left, right[0])
+    if isinstance(right, list):
+        return [",".join(str(one) for one in right)]
     return [str(right) if isinstance(right, (str, int)) else json.dumps(right, sort_keys=True)]
 
 
@@ -220,7 +220,7 @@ def facts(what: dict[str, Any]) -> dict[str, Any]:
             target = inside if isinstance(inside, dict) else {}
             found.update(verb=kind, to=target.get("addr"), to_port=target.get("port"))
     mine = rule_words({"expr": what["expr"]})
-    return found if not any("{" in word for word in mine) else {}
+    return found if not any(word.startswith("{") for word in mine) else {}
 
 
 def _fact(inside: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from kvmweb.net import forwards, gates, namespaces, step
+from kvmweb.net import forwards, gates, links, namespaces, step
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 from kvmweb.net.step import Step
@@ -43,7 +43,6 @@ with PrivateLibvirtd() as daemon:
         daemon.restart()
         print("restarted", flush=True)
 """
-STATE = {"problems": {}}
 Forward = dict[str, Any]
 
 
@@ -86,11 +85,7 @@ class Stage:
         return "\n".join([*lines, self.places.run(HOST, "nft", "--stateless", "list", "ruleset")])
 
     def actual(self, context: Context) -> dict[str, Any]:
-        return {
-            "problems": {},
-            "links": [{"namespace": "", "addresses": ["10.91.0.1/23", "fd91::1/64"]}],
-            **forwards.read(context),
-        }  # XXX
+        return {"problems": {}, **links.read(context), **forwards.read(context)}
 
     def plan(self, wanted: list[Forward], *, owned: list[Forward] | None = None) -> list[Step]:
         with namespaces.entered(HOST), Context() as context:

@@ -170,7 +170,8 @@ def serve(router: str, text: str, *, before: str, pid: int) -> Step:
     rank = START_SERVICES if text else STOP_SERVICES
     end = [["kill", str(pid)]] if pid else []
     begin = ["ip", "netns", "exec", router, PROGRAM, f"--conf-file={_file(router)}"]
-    back = Step("router.dhcp", {"router": router, "text": before}, START_SERVICES)
+    again = {"router": router, "text": before}
+    back = Step("router.dhcp", again, START_SERVICES, [begin] if before else [])
     return Step(
         "router.dhcp",
         {"router": router, "text": text},
@@ -185,8 +186,7 @@ def _set(context: Context, router: str, text: str) -> None:
     for pid in daemons().get(str(_file(router)), []):
         _end(router, pid)
     if not text:
-        for name in (_file(router), directory(router) / "dnsmasq.pid"):
-            name.unlink(missing_ok=True)
+        _tidy(router)
         return
     if not (namespaces.DIRECTORY / router).exists():
         return  # an undo, and the router's namespace was never made again
@@ -195,6 +195,21 @@ def _set(context: Context, router: str, text: str) -> None:
     new.write_text(text)
     new.replace(_file(router))
     context.run([PROGRAM, f"--conf-file={_file(router)}"], namespace=router)
+
+
+def _tidy(router: str) -> None:
+    """No file but the leases, if there are any."""
+    leases_ = directory(router) / "leases"
+    empty = [leases_] if leases_.exists() and not leases_.stat().st_size else []
+    for path in (_file(router), directory(router) / "dnsmasq.pid", *empty):
+        path.unlink(missing_ok=True)
+    _remove_empty(directory(router))
+
+
+def _remove_empty(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not, or not there
+        path.rmdir()
+        path.parent.rmdir()
 
 
 def test(context: Context, text: str) -> None:

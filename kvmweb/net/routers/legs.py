@@ -20,6 +20,7 @@ from kvmweb.net.errors import StepError
 from kvmweb.net.kernel import MARK
 from kvmweb.net.ovs import rows, words
 from kvmweb.net.ovs.transact import step as ovs_step
+from kvmweb.net.routers.announce import announce
 from kvmweb.net.rtnetlink import (
     CREATE,
     EXCL,
@@ -49,6 +50,8 @@ _CHECKSUM = "tx-checksumming"
 # include/uapi/linux/if_link.h, veth.h
 _ADDRESS, _IFNAME, _MTU, _LINKINFO, _NET_NS_PID, _IFALIAS, _GROUP = 1, 3, 4, 18, 19, 20, 27
 _KIND, _DATA, _PEER = 1, 2, 1
+# Actions that do not ask whether they are an undo.
+_ALWAYS_LENIENT = {"link.add", "router.announce"}
 _NEWBORN = 0x6B76  # as in changes.py: ours, though the alias is not there yet
 
 
@@ -112,7 +115,7 @@ def make(place: Place, leg: Leg, cidrs: list[str]) -> list[Step]:
     for cidr in cidrs:
         row = addresses.plain_address(leg["name"], cidr)
         found.append(addresses.add_address(row, namespace=namespace))
-    return [*found, _up(namespace, leg["name"])]
+    return [*found, _up(namespace, leg["name"]), *announce(namespace, leg["name"], cidrs)]
 
 
 def _add(namespace: str, leg: Leg, end: str) -> Step:
@@ -197,6 +200,7 @@ def add_port(bridge: str, row: dict[str, Any]) -> Step:
         rank=ADD_LEGS,
         words=[words.add_port(bridge, row)],
         undo=rows.drop_port(bridge, row["name"]),
+        undo_words=[["del-port", bridge, row["name"]]],
         touches=[bridge, row["name"]],
     )
 
@@ -208,6 +212,7 @@ def drop_port(bridge: str, row: dict[str, Any]) -> Step:
         rank=DROP_LEGS,
         words=words.drop_port(bridge, row),
         undo=rows.add_port(bridge, row),
+        undo_words=[words.add_port(bridge, row)],
         touches=[bridge, row["name"]],
     )
 
@@ -262,7 +267,7 @@ def lenient(steps: list[Step]) -> list[Step]:
     return [
         Step(
             one.action,
-            one.args if one.action == "link.add" else {**one.args, "lenient": True},
+            {**one.args, "lenient": True} if one.action not in _ALWAYS_LENIENT else one.args,
             one.rank,
             one.commands,
         )
@@ -274,13 +279,17 @@ def change(place: Place, have: Leg, leg: Leg, old: Leg | None, cidrs: list[str])
     """From ``have`` (state.py) to ``leg``. ``old``: as it was applied last, whose ``addresses`` are
     removed if they are not among ``cidrs``.
     """
-    found = [*_set_values(place, have, leg), *_set_addresses(place, have, old, cidrs)]
+    values = _set_values(place, have, leg)
+    found = [*values, *_set_addresses(place, have, old, cidrs)]
     if not leg["parent"]:
-        found += _set_join(place, have, leg, old)
+        joins = _set_join(place, have, leg, old)
         bridge = place.bridge(leg["switch"])
         if have["has_checksums_left"]:
-            found += _checksums_off(bridge, place.router, leg["name"], have["end"])
-    return found
+            joins += _checksums_off(bridge, place.router, leg["name"], have["end"])
+        values, found = values + joins, found + joins
+    # After a change of the link all neighbours have to learn anew.
+    new = cidrs if values else [cidr for cidr in cidrs if cidr not in have["addresses"]]
+    return [*found, *announce(place.router, leg["name"], new)]
 
 
 def _set_values(place: Place, have: Leg, leg: Leg) -> list[Step]:
@@ -353,12 +362,14 @@ def _set_port(have: dict[str, Any], row: dict[str, Any]) -> list[Step]:
     if not changed:
         return []
     edit = rows.Edit("Port", row["name"], changed)
+    back = edit.inverse(have)
     return [
         ovs_step(
             edit.operations(),
             rank=SET_PORTS,
             words=[edit.words()],
-            undo=edit.inverse(have).operations(),
+            undo=back.operations(),
+            undo_words=[back.words()],
             touches=[row["name"]],
         )
     ]

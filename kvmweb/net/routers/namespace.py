@@ -17,7 +17,9 @@ from kvmweb.net.step import ADD_NAMESPACES, DROP_NAMESPACES, SET_LINKS, Step, ac
 
 LOOPBACK = "lo"
 _IFNAME, _IFALIAS, _IFF_UP = 3, 20, 1
-_SETTINGS = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+_FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+# New addresses are made known to neighbours; for IPv4 see announce.py.
+_NOTIFY = "net/ipv6/conf/all/ndisc_notify"
 # Some kernels put these into every new namespace (fb_tunnels_only_for_init_net, sysctl/net.rst).
 FALLBACK = {
     "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0",
@@ -29,13 +31,25 @@ def add(name: str, *, forwards: bool) -> Step:
         "router.add",
         {"name": name, "forwards": forwards},
         ADD_NAMESPACES,
+        _add_words(name, forwards=forwards),
         [
-            ["ip", "netns", "add", name],
-            ["ip", "-n", name, "link", "set", "dev", LOOPBACK, "up", "alias", MARK],
-            *_forward_words(name, forwards=forwards),
+            Step(
+                "router.remove",
+                {"name": name, "lenient": True},
+                DROP_NAMESPACES,
+                [["ip", "netns", "delete", name]],
+            )
         ],
-        [Step("router.remove", {"name": name, "lenient": True}, DROP_NAMESPACES)],
     )
+
+
+def _add_words(name: str, *, forwards: bool) -> list[list[str]]:
+    return [
+        ["ip", "netns", "add", name],
+        ["ip", "-n", name, "link", "set", "dev", LOOPBACK, "up", "alias", MARK],
+        ["ip", "netns", "exec", name, "sysctl", "-w", f"{_NOTIFY.replace('/', '.')}=1"],
+        *_forward_words(name, forwards=forwards),
+    ]
 
 
 def remove(name: str, *, forwards: bool, undo: list[Step]) -> Step:
@@ -46,12 +60,13 @@ def remove(name: str, *, forwards: bool, undo: list[Step]) -> Step:
         {"name": name},
         DROP_NAMESPACES,
         [["ip", "netns", "delete", name]],
-        [Step("router.add", again, ADD_NAMESPACES), *undo],
+        [Step("router.add", again, ADD_NAMESPACES, _add_words(name, forwards=forwards)), *undo],
     )
 
 
 def forward(name: str, *, forwards: bool) -> Step:
-    back = Step("router.forward", {"name": name, "forwards": not forwards}, SET_LINKS)
+    words = _forward_words(name, forwards=not forwards)
+    back = Step("router.forward", {"name": name, "forwards": not forwards}, SET_LINKS, words)
     return Step(
         "router.forward",
         {"name": name, "forwards": forwards},
@@ -62,7 +77,7 @@ def forward(name: str, *, forwards: bool) -> Step:
 
 
 def _forward_words(name: str, *, forwards: bool) -> list[list[str]]:
-    settings = [f"{one.replace('/', '.')}={int(forwards)}" for one in _SETTINGS]
+    settings = [f"{one.replace('/', '.')}={int(forwards)}" for one in _FORWARDING]
     return [["ip", "netns", "exec", name, "sysctl", "-w", *settings]]
 
 
@@ -81,17 +96,21 @@ def _add(context: Context, name: str, *, forwards: bool, lenient: bool = False) 
     marked = Message(NEWLINK, 0, body + text(_IFALIAS, MARK), context.number)
     for failure in context.rtnetlink(name).change([marked]):
         raise StepError(failure.sentence)
-    _forward(context, name, forwards=forwards)
+    _write(name, {_NOTIFY: "1", **dict.fromkeys(_FORWARDING, str(int(forwards)))})
 
 
 @action("router.forward")
 def _forward(context: Context, name: str, *, forwards: bool) -> None:
+    _write(name, dict.fromkeys(_FORWARDING, str(int(forwards))))
+
+
+def _write(name: str, settings: dict[str, str]) -> None:
     try:
         with namespaces.entered(name):
-            for one in _SETTINGS:
+            for one, value in settings.items():
                 path = Path("/proc/sys", one)
                 if path.exists():  # not where IPv6 is switched off
-                    path.write_text(str(int(forwards)))
+                    path.write_text(value)
     except NetError as error:
         raise StepError(error.sentence) from None
 
@@ -100,7 +119,7 @@ def forwards(name: str) -> bool:
     with namespaces.entered(name):
         return all(
             Path("/proc/sys", one).read_text().strip() != "0"
-            for one in _SETTINGS
+            for one in _FORWARDING
             if Path("/proc/sys", one).exists()
         )
 

@@ -113,7 +113,9 @@ def _reach(
         steps.append(namespace.forward(name, forwards=router["forwards"]))
     gone = _gone(router, have, old)
     steps += _drop_legs(place, [leg for leg in have["legs"] if leg["name"] in gone], have["routes"])
-    steps += _stray_ends(ground, place, router["legs"], but={leg["end"] for leg in have["legs"]})
+    known = gone | {leg["name"] for leg in router["legs"]}
+    ends = {leg["end"] for leg in have["legs"] if leg["name"] in known}
+    steps += _stray_ends(ground, place, router["legs"], but=ends)
     steps += _legs(place, router, have, old, gone)
     steps += _routes(name, router, [row for row in have["routes"] if row["dev"] not in gone])
     steps += _rules(name, router, have)
@@ -195,10 +197,17 @@ def _rules(name: str, router: Router, have: Row) -> list[Step]:
 
 def _set_rules(name: str, objects: list[nftables.Object], *, before: list[nftables.Object]) -> Step:
     rank = ADD_RULES if objects else DROP_RULES
-    told = nftables.commands(rules.TABLE, objects, before=before)
-    back = Step("router.rules", {"name": name, "objects": before, "lenient": True}, rank)
-    commands = [["ip", "netns", "exec", name, *words] for words in told]
+    again = {"name": name, "objects": before, "lenient": True}
+    back = Step("router.rules", again, rank, _rule_words(name, before, before=objects))
+    commands = _rule_words(name, objects, before=before)
     return Step("router.rules", {"name": name, "objects": objects}, rank, commands, [back])
+
+
+def _rule_words(
+    name: str, objects: list[nftables.Object], *, before: list[nftables.Object]
+) -> list[list[str]]:
+    told = nftables.commands(rules.TABLE, objects, before=before)
+    return [["ip", "netns", "exec", name, *words] for words in told]
 
 
 @action("router.rules")

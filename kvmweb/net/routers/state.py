@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvmweb.net import changes, links, namespaces, nftables
+from kvmweb.net import changes, links, namespaces, nftables, ovs
 from kvmweb.net.calls import call
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 from kvmweb.net.kernel import MAIN, MARK
-from kvmweb.net.ovs import state as ovs_state
 from kvmweb.net.routers import dhcp, namespace, rules
 
 State = dict[str, Any]
@@ -64,7 +63,7 @@ def _look(context: Context, name: str, daemons: dict[str, list[int]]) -> Row:
 
 def complete(context: Context, state: State) -> None:
     """Put ``legs`` and ``routes`` into what was read. ``state`` may be of few parts."""
-    others = {} if "links" in state else {**links.read(context), **ovs_state.read(context)}
+    others = {} if "links" in state else {**links.read(context), **ovs.read(context)}
     for router, joined in zip(state["routers"], join({**others, **state}), strict=True):
         legs = [{key: leg[key] for key in leg if key not in _INNER} for leg in joined["legs"]]
         routes = [{key: row[key] for key in _ROUTE} for row in joined["routes"]]
@@ -182,6 +181,6 @@ def _is_claim(cidr: str, claimed: set[Any]) -> bool:
 
 
 @call("router.leases")
-def leases(context: Context, *, name: str) -> list[Row]:
+def leases(context: Context, *, router: str) -> list[Row]:
     """What dnsmasq leased, whether it runs now or not."""
-    return dhcp.leases(name)
+    return dhcp.leases(router)
