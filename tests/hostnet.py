@@ -62,7 +62,8 @@ class OwnNetwork:
         return self.run(hostnet.apply, user, document=document, digest=plan.result["digest"])
 
     def has(self, link: str) -> bool:
-        return link in self.own.names()
+        lines = self.own.execute("ip", "-o", "link").splitlines()
+        return link in {line.split(": ")[1].split("@")[0] for line in lines}
 
 
 def finish(job: Job) -> Job:

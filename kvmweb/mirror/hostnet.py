@@ -99,7 +99,7 @@ def brief(step: Json) -> Json:
 
 
 def _without_counters(found: Json) -> dict[str, Json]:
-    """Takes them out, for they change all the time: by link of the host."""
+    """Takes them out, and lifetimes too, for they change all the time: by link of the host."""
     counters = {}
     for link in found.get("links", []):
         taken = link.pop("counters", {})
@@ -110,6 +110,9 @@ def _without_counters(found: Json) -> dict[str, Json]:
             for interface in port["interfaces"]:
                 interface.get("live", {}).pop("statistics", None)
             port.get("live", {}).pop("statistics", None)
+    for row in [*found.get("addresses", []), *found.get("routes", [])]:
+        for name in ("valid", "preferred", "expires"):
+            row.pop(name, None)
     return counters
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ from kvmweb.virt.errors import OperationError
 Json = dict[str, Any]
 
 CONFIRM_SECONDS = 30
+_MOST_ROWS = 1000
 # What a helper says of a change that it does not hold any more.
 _TOO_LATE = ("late", "missing")
 _MOVED = gettext_lazy(
@@ -221,30 +223,56 @@ def run_command(
         job.result = mirror.helper(host.pk).call("run", command=command, namespace=router)
 
 
-@operation(gettext_lazy("Look at Open vSwitch"), needs=NETWORKS, icon="eye")
+@dataclass(frozen=True)
+class _Look:
+    """A question to the helper. ``argument``: what the name is to it. ``words``: what a person
+    would type.
+    """
+
+    call: str
+    argument: str
+    words: tuple[str, ...]
+
+
+_LOOKS = {
+    "flows": _Look("ovs.flows", "bridge", ("ovs-ofctl", "dump-flows")),
+    "macs": _Look("ovs.fdb", "bridge", ("ovs-appctl", "fdb/show")),
+    "bond": _Look("ovs.bond", "port", ("ovs-appctl", "bond/show")),
+    "table": _Look("ovs.table", "name", ("ovsdb-client", "dump", "Open_vSwitch")),
+    "tunnels": _Look("ovs.tunnels", "", ("ovs-appctl", "ofproto/list-tunnels")),
+    "leases": _Look("router.leases", "router", ()),
+}
+
+
+@operation(gettext_lazy("Look at it"), needs=NETWORKS, icon="eye")
 def look(
     job: Job,
     host: Host,
     *,
     what: Annotated[
-        Literal["flows", "macs", "table"],
-        Field(title="What", description="A bridge's flows or MAC table, or a table of OVSDB."),
+        Literal["flows", "macs", "bond", "table", "tunnels", "leases"],
+        Field(
+            title="What",
+            description="A bridge's flows or MAC addresses, a bond, a table of OVSDB, the tunnels "
+            "of Open vSwitch, a router's DHCP leases.",
+        ),
     ],
-    name: Annotated[str, Field(title="Name", description="Of the bridge or table.", max_length=64)],
+    name: Annotated[
+        str, Field(title="Name", description="Of the bridge, port, table or router.", max_length=64)
+    ] = "",
 ) -> None:
-    """Flows, MAC addresses and the database of Open vSwitch, as they are now."""
-    call, argument, words = _LOOKS[what]
-    job.ran(*words, name)
-    arguments: Json = {argument: name}
+    """What changes too often to be mirrored, as it is now."""
+    asked = _LOOKS[what]
+    if asked.argument and not name:
+        raise OperationError(_("This is needed."), field="name")
+    arguments: Json = {asked.argument: name} if asked.argument else {}
+    if what == "table":
+        arguments["limit"] = _MOST_ROWS
+    if asked.words:
+        job.ran(*asked.words, *([name] if name else []))
     with _explained(prefix=""):
-        job.result = {"rows": mirror.helper(host.pk).call(call, **arguments)}
-
-
-_LOOKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "flows": ("ovs.flows", "bridge", ("ovs-ofctl", "dump-flows")),
-    "macs": ("ovs.macs", "bridge", ("ovs-appctl", "fdb/show")),
-    "table": ("ovs.table", "name", ("ovsdb-client", "dump", "Open_vSwitch")),
-}
+        found = mirror.helper(host.pk).call(asked.call, **arguments)
+    job.result = found if isinstance(found, dict) else {"rows": found}
 
 
 def _waiting(host: Host) -> NetworkChange:

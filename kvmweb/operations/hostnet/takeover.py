@@ -1,11 +1,11 @@
 """Drift into the document: what somebody changed on the host becomes what is wanted.
 
-Only what the document names is looked at, and of that only what it says something about. What is
-inside a router stays wanted as it was: it can be put back.
+Only what the document names is looked at, and of that only what it says something about.
 """
 
 from typing import Any
 
+from kvmweb.net import routers
 from kvmweb.spec.hostnet_edits import Document, without_link
 
 Json = dict[str, Any]
@@ -37,9 +37,7 @@ def taken_over(desired: Document, actual: Json) -> Document:
         "links": [_link(link, links[link["name"]], actual) for link in document.get("links", [])],
         "routes": [one for one in desired.get("routes", []) if _is_there(one, actual)],
         "switches": _switches(desired, actual, links),
-        "routers": [
-            one for one in desired.get("routers", []) if one["name"] in actual.get("namespaces", [])
-        ],
+        "routers": _routers(desired, actual),
         "forwards": [one for one in desired.get("forwards", []) if _is_forwarded(one, actual)],
     }
 
@@ -119,6 +117,28 @@ def _is_forwarded(forward: Json, actual: Json) -> bool:
     keys = ("protocol", "port", "address")
     found = [tuple(one.get(key) for key in keys) for one in actual.get("forwards", [])]
     return tuple(forward.get(key) for key in keys) in found
+
+
+def _routers(desired: Document, actual: Json) -> list[Json]:
+    found = {one["name"]: one for one in actual.get("routers", []) if one["is_ours"]}
+    return [
+        _router(one, routers.document(found[one["name"]]))
+        for one in desired.get("routers", [])
+        if one["name"] in found
+    ]
+
+
+def _router(wanted: Json, found: Json) -> Json:
+    """A leg whose MAC address or MTU was nobody's wish has none to be kept to."""
+    legs = {one["name"]: one for one in wanted["legs"]}
+    kept = ("mac", "mtu")
+    return {
+        **found,
+        "legs": [
+            {**leg, **{name: None for name in kept if not legs.get(leg["name"], {}).get(name)}}
+            for leg in found["legs"]
+        ],
+    }
 
 
 def _switches(desired: Document, actual: Json, links: Json) -> list[Json]:

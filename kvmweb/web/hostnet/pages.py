@@ -263,13 +263,29 @@ def answer(request: HttpRequest, pk: int, job: UUID) -> HttpResponse:
 
 
 def _answered(host: Host, job: Job) -> dict[str, Any]:
-    rows = job.result.get("rows") or []
+    found = job.result
+    names = {key: one["name"] for key, one in found.get("names", {}).items()}
+    rows = found.get("rows") or []
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    return {"host": host, "job": job, "columns": columns, "rows": cells}
+    return {
+        "host": host,
+        "job": job,
+        "output": found.get("output", found.get("text")),
+        "columns": columns,
+        "rows": [[_cell(row.get(name), names) for name in columns] for row in rows],
+        "left_out": max(0, found.get("total", 0) - len(rows)),
+    }
 
 
-def _cell(value: Any) -> str:
-    if value in (None, [], {}):
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _cell(value: Any, names: dict[str, str]) -> str:
+    """A row of another table by its name."""
+    match value:
+        case None | [] | {}:
+            return ""
+        case str():
+            return names.get(value, value)
+        case list():
+            return ", ".join(_cell(one, names) for one in value)
+        case dict():
+            return ", ".join(f"{key}={_cell(one, names)}" for key, one in value.items())
+    return json.dumps(value)
