@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, re_path
 from ninja import NinjaAPI
 from ninja.errors import ValidationErrorContext
 
-from kvmweb.api import hosts, jobs, machines, networks, people, storage
+from kvmweb.api import hostnet, hosts, jobs, machines, networks, people, storage
 from kvmweb.api.authentication import Session, Token
 from kvmweb.api.bodies import StrictParser
 from kvmweb.api.edges import nothing_here, with_problems
@@ -54,6 +54,7 @@ for _kind in AS_PROBLEM:
 api.add_router("", people.router)
 api.add_router("/machines", machines.router)
 api.add_router("/hosts", hosts.router)
+api.add_router("/hosts", hostnet.router)
 api.add_router("/networks", networks.router)
 api.add_router("/pools", storage.router)
 api.add_router("/jobs", jobs.router)

@@ -9,7 +9,7 @@ from django.test import Client
 
 from kvmweb.api.openapi import document
 from kvmweb.api.root import api
-from kvmweb.models import Job, Machine, State
+from kvmweb.models import ChangeState, HostNetwork, Job, Machine, NetworkChange, State
 from kvmweb.operations.operation import OPERATIONS
 from tests.api.conftest import EVERYONE, World
 
@@ -55,6 +55,18 @@ TABLE: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "POST /hosts/{name}/edit": (ADMINISTERS, NAME_AND_URI),
     "POST /hosts/{name}/remove": (ADMINISTERS, {}),
     "POST /hosts/{name}/reconnect": (ADMINISTERS, {}),
+    "GET /hosts/{name}/network": (SEEN, {}),
+    "GET /hosts/{name}/network.yaml": (SEEN, {}),
+    "GET /hosts/{name}/network/changes": (SEEN, {}),
+    "POST /hosts/{name}/network/preview": (ADMINISTERS, {"document": {}}),
+    "POST /hosts/{name}/network/apply": (ADMINISTERS, {"document": {}, "digest": "1-2"}),
+    "POST /hosts/{name}/network/confirm": (ADMINISTERS, {}),
+    "POST /hosts/{name}/network/revert": (ADMINISTERS, {}),
+    "POST /hosts/{name}/network/undo": (ADMINISTERS, {}),
+    "POST /hosts/{name}/network/put_back": (ADMINISTERS, {}),
+    "POST /hosts/{name}/network/take_over": (ADMINISTERS, {}),
+    "POST /hosts/{name}/network/run": (ADMINISTERS, {"command": ["ip", "a"]}),
+    "POST /hosts/{name}/network/look": (ADMINISTERS, {"what": "tunnels"}),
     "GET /networks": (ANYONE, {}),
     "GET /networks/{uuid}": (SEEN, {}),
     "GET /networks/{uuid}/xml": (SEEN, {}),
@@ -131,7 +143,11 @@ def _address(route: str, world: World) -> tuple[str, str]:
 
 
 def _ready_for(route: str, world: World) -> None:
-    """The machine in a state in which the operation is not refused."""
+    """The machine in a state in which the operation is not refused; the host's network too."""
+    is_waiting = route.endswith(("/confirm", "/revert"))
+    state = ChangeState.UNCONFIRMED if is_waiting else ChangeState.APPLIED
+    HostNetwork.objects.create(host=world.host, drift=[{"commands": [["ip", "a"]]}])
+    NetworkChange.objects.create(host=world.host, state=state)
     operation = OPERATIONS.get("machines." + route.rpartition("/")[2])
     if operation and operation.when:
         Machine.objects.update(state=operation.when[0])
