@@ -125,6 +125,11 @@ class Client:
                 self._process.stdin.flush()
 
     @property
+    def process_id(self) -> int:
+        """Of what was started: the helper, or ssh to it."""
+        return self._process.pid
+
+    @property
     def is_alive(self) -> bool:
         return not self._is_closed
 

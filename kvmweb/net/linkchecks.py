@@ -88,6 +88,7 @@ def _check_port(ground: Ground, name: str, link: Row) -> None:
     if ground.kind(name) == "loopback":
         raise ground.refuse(name, "master", f"{name} can't be a port of a bridge or bond.")
     _check_circle(ground, name)
+    _check_loop(ground, name, link, master)
     _check_free(ground, name, master, "master")
     _check_vlans(ground, name, link, master)
 
@@ -99,6 +100,17 @@ def _check_circle(ground: Ground, name: str) -> None:
             raise ground.refuse(name, "master", f"{name} would be a port of itself.")
         seen.add(at)
         at = ground.master(at)
+
+
+def _check_loop(ground: Ground, name: str, link: Row, master: str) -> None:
+    """Frames would go round for ever, and take the host's processors with them."""
+    peer = link.get("peer") or ground.there.get(name, {}).get("peer")
+    bridge = ground.wanted.get(master) or ground.there.get(master, {})
+    if peer and ground.master(peer) == master and not bridge.get("stp"):
+        raise ground.refuse(
+            name, "master",
+            f"{name} and {peer} are the two ends of one pair: both in {master} would be a loop.",
+        )  # fmt: skip
 
 
 def _check_free(ground: Ground, name: str, master: str, part: str) -> None:

@@ -119,6 +119,10 @@ class OwnHost:
         """As ``ip -d link`` tells them, by name."""
         return {row["ifname"]: row for row in self.rows("ip", "-j", "-d", "link")}
 
+    def count(self) -> int:
+        """Of links, at once."""
+        return len(Path(f"/proc/{self._holders[0].pid}/net/dev").read_text().splitlines()) - 2
+
     def addresses(self, name: str) -> list[str]:
         """All but those a link gives itself."""
         rows = self.rows("ip", "-j", "address", "show", "dev", name)[0]["addr_info"]

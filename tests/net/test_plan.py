@@ -59,6 +59,8 @@ REFUSED: list[tuple[str, str, Part]] = [
         "links": [nic("nic1", master="eth0")]}),
     ("links.1.master", "A bridge can't be a port", {
         "links": [bridge(), bridge("br1", master="br0")]}),
+    ("links.1.master", "would be a loop", {"links": [
+        bridge(), *[end | {"master": "br0"} for end in pair("v0", "v1")]]}),
     ("links.0.master", "is an Open vSwitch bridge", {
         "links": [nic("nic1", master="ovs0")], "switches": [{"name": "ovs0"}]}),
     ("links.0.master", "can't be a port", {"links": [nic("lo", master="br0"), bridge()]}),
