@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from ninja import Query, Router
@@ -31,7 +31,7 @@ def ask(
     request: HttpRequest,
     response: HttpResponse,
     operation: Operation,
-    target: models.Host | models.Machine | None = None,
+    target: Model | None = None,
     arguments: dict[str, object] | None = None,
 ) -> Status[schemas.JobDetails]:
     """Submit, and answer with the job: 200 when it ended within 2 s, well or not; else 202.

@@ -7,7 +7,17 @@ from django.urls import URLPattern, URLResolver, re_path
 from ninja import NinjaAPI
 from ninja.errors import ValidationErrorContext
 
-from kvmweb.api import hostnet, hosts, jobs, machines, networks, people, storage
+from kvmweb.api import (
+    filters,
+    hostnet,
+    hosts,
+    jobs,
+    machines,
+    networks,
+    people,
+    security_groups,
+    storage,
+)
 from kvmweb.api.authentication import Session, Token
 from kvmweb.api.bodies import StrictParser
 from kvmweb.api.edges import nothing_here, with_problems
@@ -56,6 +66,9 @@ api.add_router("/machines", machines.router)
 api.add_router("/hosts", hosts.router)
 api.add_router("/hosts", hostnet.router)
 api.add_router("/networks", networks.router)
+api.add_router("/filters", filters.router)
+api.add_router("/security-groups", security_groups.router)
+api.add_router("/machines", security_groups.of_machines)
 api.add_router("/pools", storage.router)
 api.add_router("/jobs", jobs.router)
 

@@ -171,6 +171,72 @@ class Networks(Page[Network]):
     pass
 
 
+class Filter(Document):
+    uuid: LibvirtUuid
+    name: str = Field(examples=["clean-traffic"])
+    host: HostName
+    chain: str = Field(examples=["root"])
+    references: list[str] = Field(description="Filters whose rules are its own too.")
+
+
+class Filters(Page[Filter]):
+    pass
+
+
+class FilterUser(BaseModel):
+    """A NIC of a machine, or another filter."""
+
+    machine: str = ""
+    mac: str = ""
+    filter: str = ""
+
+
+class FilterDetails(Filter):
+    version: str = Field(description="Of its document; send it along to overwrite no newer one.")
+    entries: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="Rules, and references to other filters, in the document's order.",
+    )
+    variables: list[str] = Field(
+        default_factory=list, description="What a NIC that uses it may give a value to."
+    )
+    used_by: list[FilterUser] = Field(default_factory=list)
+    operations: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Why each operation would be refused now; null where it would not.",
+    )
+
+
+class SecurityGroup(Document):
+    name: str = Field(examples=["web"])
+    description: str
+    rules: list[dict[str, Any]] = Field(
+        description="What is allowed; all else is dropped.",
+        examples=[[{"direction": "in", "protocol": "tcp", "ports": "80, 443"}]],
+    )
+    version: int = Field(description="Send it along to overwrite no newer one.")
+
+
+class SecurityGroups(Page[SecurityGroup]):
+    pass
+
+
+class GroupNic(BaseModel):
+    machine: UUID
+    machine_name: str
+    host: str
+    mac: str
+    addresses: list[str]
+
+
+class SecurityGroupDetails(SecurityGroup):
+    nics: list[GroupNic] = Field(default_factory=list)
+    operations: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Why each operation would be refused now; null where it would not.",
+    )
+
+
 class Pool(Document):
     uuid: LibvirtUuid
     name: str = Field(examples=["default"])
