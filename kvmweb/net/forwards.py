@@ -152,7 +152,7 @@ def _check_addresses(one: Forward, field: str) -> None:
         )
     if at.is_loopback:
         raise NetError(
-            f"{address} is loopback: nobody reaches it from outside, and nothing leaves the host by it.",
+            f"{address} is loopback: nobody reaches it from outside, nor from there a guest.",
             field=f"{field}.address",
         )
 
