@@ -15,8 +15,10 @@ from kvmweb.models import (
     Machine,
     Network,
     NodeDevice,
+    NwFilter,
     Pool,
     Role,
+    SecurityGroup,
     State,
     User,
     Volume,
@@ -30,6 +32,7 @@ ROLES = {
     "bob": Role.OPERATOR,
     "alice": Role.ADMINISTRATOR,
 }
+FILTER = "<filter name='mine'><rule action='drop' direction='in'><icmp/></rule></filter>"
 DOMAIN = "<domain type='qemu'><name>web1</name><devices><graphics type='vnc'/></devices></domain>"
 
 
@@ -42,6 +45,8 @@ class World:
     volume: Volume
     device: NodeDevice
     job: Job
+    nwfilter: NwFilter
+    group: SecurityGroup
 
     def add_machine(self, name: str, **fields: object) -> Machine:
         values = {"host": self.host, "uuid": uuid4(), "state": State.SHUTOFF, "xml": DOMAIN}
@@ -73,7 +78,11 @@ def bob_api(clients: dict[str, Client]) -> Client:
 @pytest.fixture
 def world(people: dict[str, User]) -> World:
     host = Host.objects.create(
-        name="local", uri="qemu:///system", state=HostState.CONNECTED, capabilities_xml="<a/>"
+        name="local",
+        uri="qemu:///system",
+        state=HostState.CONNECTED,
+        capabilities_xml="<a/>",
+        has_filters=True,
     )
     pool = Pool.objects.create(
         host=host, uuid=uuid4(), name="default", is_active=True, xml="<pool/>"
@@ -97,6 +106,10 @@ def world(people: dict[str, User]) -> World:
         job=Job.objects.create(
             kind="machines.pause", user=people["bob"], username="bob", host=host
         ),
+        nwfilter=NwFilter.objects.create(
+            host=host, uuid=uuid4(), name="mine", chain="root", xml=FILTER
+        ),
+        group=SecurityGroup.objects.create(name="web", rules=[{"ports": "80"}]),
     )
 
 

@@ -20,6 +20,7 @@ OPERATES = (401, 404, 403, 202, 202)
 ADMINISTERS = (401, 404, 403, 403, 202)
 MAKES = (401, 403, 403, 403, 202)
 
+MEMBER = {"machine": "9e3f5c1a-6d0b-4f5e-8a58-1f2f3c4d5e6f", "mac": "52:54:00:00:00:01"}
 NAME_AND_URI = {"name": "other", "uri": "test:///default"}
 TABLE: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "GET /": (ANYONE, {}),
@@ -70,6 +71,35 @@ TABLE: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "GET /networks": (ANYONE, {}),
     "GET /networks/{uuid}": (SEEN, {}),
     "GET /networks/{uuid}/xml": (SEEN, {}),
+    "GET /filters": (ANYONE, {}),
+    "POST /filters": (MAKES, {"host": "local", "name": "new"}),
+    "POST /filters/define": (MAKES, {"host": "local", "xml": "<filter name='new'/>"}),
+    "GET /filters/{uuid}": (SEEN, {}),
+    "GET /filters/{uuid}/xml": (SEEN, {}),
+    "PUT /filters/{uuid}": (ADMINISTERS, {"xml": "<filter name='mine'/>"}),
+    "DELETE /filters/{uuid}": (ADMINISTERS, {}),
+    "POST /filters/{uuid}/edit": (ADMINISTERS, {"xml": "<filter name='mine'/>"}),
+    "POST /filters/{uuid}/clone": (ADMINISTERS, {"name": "new"}),
+    "POST /filters/{uuid}/delete": (ADMINISTERS, {}),
+    "POST /filters/{uuid}/add_rule": (ADMINISTERS, {"action": "drop", "protocol": "tcp"}),
+    "POST /filters/{uuid}/edit_rule": (ADMINISTERS, {"place": 0, "action": "drop"}),
+    "POST /filters/{uuid}/add_reference": (ADMINISTERS, {"filter": "clean-traffic"}),
+    "POST /filters/{uuid}/move": (ADMINISTERS, {"place": 0, "to": 1}),
+    "POST /filters/{uuid}/remove": (ADMINISTERS, {"place": 0}),
+    "GET /security-groups": (ANYONE, {}),
+    "POST /security-groups": (MAKES, {"name": "new"}),
+    "GET /security-groups/{name}": (SEEN, {}),
+    "GET /security-groups/{name}/xml": (SEEN, {}),
+    "PATCH /security-groups/{name}": (ADMINISTERS, {"description": "new"}),
+    "DELETE /security-groups/{name}": (ADMINISTERS, {}),
+    "POST /security-groups/{name}/edit": (ADMINISTERS, {"rules": []}),
+    "POST /security-groups/{name}/add_rule": (ADMINISTERS, {"ports": "22"}),
+    "POST /security-groups/{name}/edit_rule": (ADMINISTERS, {"place": 0, "ports": "22"}),
+    "POST /security-groups/{name}/remove_rule": (ADMINISTERS, {"place": 0}),
+    "POST /security-groups/{name}/delete": (ADMINISTERS, {}),
+    "POST /security-groups/{name}/attach": (ADMINISTERS, MEMBER),
+    "POST /security-groups/{name}/detach": (ADMINISTERS, MEMBER),
+    "POST /machines/{uuid}/nics/{mac}/security_groups": (ADMINISTERS, {"groups": ["web"]}),
     "GET /pools": (ANYONE, {}),
     "GET /pools/{uuid}": (SEEN, {}),
     "GET /pools/{uuid}/xml": (SEEN, {}),
@@ -133,10 +163,13 @@ def _address(route: str, world: World) -> tuple[str, str]:
         "machines": world.machine,
         "networks": world.network,
         "pools": world.pool,
+        "filters": world.nwfilter,
     }
+    names = {"pools": world.volume.name, "security-groups": world.group.name}
     return method, "/api/v1" + address.format(
         uuid=things[noun].uuid if noun in things else "",
-        name=world.volume.name if noun == "pools" else world.host.name,
+        name=names.get(noun, world.host.name),
+        mac="52:54:00:00:00:01",
         device=world.device.name,
         key=world.job.pk,
     )
