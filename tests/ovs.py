@@ -6,7 +6,8 @@
 ovsdb-server and ovs-vswitchd (userspace datapath) run in network, mount and PID namespaces of their
 own. The network namespace has a name, for ``ip netns exec`` and pyroute2; the directory is seen
 under its own path from here too, so ``switch.socket`` works on both sides. Commands inside, and a
-helper that shall find it all where a host has it: ``[*switch.enter, "ip", "link"]``. Needs root.
+helper that shall find it all where a host has it: ``[*switch.enter, "ip", "link"]``. Namespaces
+that are given names inside are seen inside only. Needs root.
 """
 
 import contextlib
@@ -51,7 +52,8 @@ class PrivateOvs:
         try:
             for name in MOUNTS:
                 (self.directory / name).mkdir()
-            subprocess.run(["ip", "netns", "add", self.name], check=True, timeout=10)
+            # The kernel may be busy taking other namespaces apart, one after the other.
+            subprocess.run(["ip", "netns", "add", self.name], check=True, timeout=60)
             self._open_namespace()
             self._inside("ip", "link", "set", "lo", "up")
             self._inside("ovsdb-tool", "create", "/etc/openvswitch/conf.db", SCHEMA)
@@ -122,16 +124,18 @@ class PrivateOvs:
                 continue  # it ended while we looked
         return found
 
-    def execute(self, *command: str, seconds: float = 20) -> str:
-        """What the command printed inside; raises ``CalledProcessError``."""
-        return subprocess.run(
+    def execute(self, *command: str, seconds: float = 60) -> str:
+        """What the command printed inside, which has to succeed."""
+        ended = subprocess.run(
             [*self.enter, *command],
-            check=True,
+            check=False,
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=seconds,
-        ).stdout
+        )
+        assert ended.returncode == 0, f"{' '.join(command)}: {ended.stdout}{ended.stderr}"
+        return ended.stdout
 
     def vsctl(self, *words: str) -> str:
         return self.execute("ovs-vsctl", "--timeout=15", *words).strip()
@@ -203,7 +207,7 @@ class PrivateOvs:
         self._init = 0
         until(lambda: not any(map(_exists, processes)), what=f"{processes} to end")
         if Path("/run/netns", self.name).exists():
-            subprocess.run(["ip", "netns", "delete", self.name], check=True, timeout=10)
+            subprocess.run(["ip", "netns", "delete", self.name], check=True, timeout=60)
         shutil.rmtree(self.directory, ignore_errors=True)
         assert not self.directory.exists()
 
@@ -237,12 +241,15 @@ def _be_init(directory: Path, name: str) -> None:
     for part, target in MOUNTS.items():
         Path(target).mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "--bind", str(directory / part), target], check=True)
+    # It sees no other namespace by name, and those made inside end with it.
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run/netns"], check=True)
     (directory / "ready").touch()
     # Ignoring it, the kernel reaps our adopted children itself.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     sys.stdin.read()
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
+    subprocess.run(["umount", "--lazy", "/run/netns"], check=False)
     subprocess.run(["ip", "netns", "delete", name], check=False, stderr=subprocess.DEVNULL)
     shutil.rmtree(directory, ignore_errors=True)
 

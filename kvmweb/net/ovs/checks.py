@@ -10,25 +10,18 @@ from kvmweb.net.ovs import wanted
 from kvmweb.net.ovs.database import Row
 
 State = dict[str, Any]
-# Of Port.kind, those whose interface has to be there before.
-_IS_LINK = "system"
 
 
 def check(actual: State, desired: State, owned: State) -> None:
     """Raises ``NetError`` for the first that is wrong."""
     _present(actual, desired)
-    there = {one["name"]: one for one in actual["switches"]}
-    staying = [one["name"] for one in desired.get("switches", [])]
-    for spec in owned.get("switches", []):
-        if spec["name"] in there and spec["name"] not in staying:
-            _unused(there[spec["name"]], actual)
-    links = _links(actual, desired, owned)
+    _unused(actual, desired, owned)
     _once(desired)
+    ground = _Ground(actual, desired, owned)
     for number, spec in enumerate(desired.get("switches", [])):
         field = f"switches.{number}"
-        _bridge(actual, spec, there, links, field)
-        for name, one in _interfaces(spec, field):
-            _interface(name, one, spec, there, links, _leaving(actual, desired, owned))
+        _bridge(ground, spec, field)
+        _interfaces_are_free(ground, spec, field)
         _limits(actual, spec, field)
 
 
@@ -39,19 +32,22 @@ def _present(actual: State, desired: State) -> None:
         raise NetError(problem, field="switches", kind="missing")
 
 
-def _unused(bridge: Row, actual: State) -> None:
-    """A machine's ports are libvirt's, others may be a person's: they would be cut off."""
-    if not bridge["is_ours"]:
-        return
-    foreign = [port for port in bridge["ports"] if not port["is_ours"]]
-    if foreign:
-        names = ", ".join(port["name"] for port in foreign)
-        machines = any(_machine(port) for port in foreign)
-        whose = "machines are plugged in" if machines else "it has ports that we did not make"
-        raise NetError(
-            f"The bridge {bridge['name']} can't be removed while {whose}: {names}.",
-            field="switches",
-        )
+def _unused(actual: State, desired: State, owned: State) -> None:
+    """A bridge that is to be removed. Ports of machines are libvirt's, others may be a person's:
+    they would be cut off.
+    """
+    staying = wanted.names(desired.get("switches", []))
+    leaving = {name for name in wanted.names(owned.get("switches", [])) if name not in staying}
+    for bridge in actual["switches"]:
+        foreign = [port for port in bridge["ports"] if not port["is_ours"]]
+        if bridge["name"] in leaving and bridge["is_ours"] and foreign:
+            are_machines = any(_machine(port) for port in foreign)
+            whose = "machines are plugged in" if are_machines else "it has ports of somebody else"
+            raise NetError(
+                f"The bridge {bridge['name']} can't be removed while {whose}: "
+                f"{', '.join(wanted.names(foreign))}.",
+                field="switches",
+            )
 
 
 def _machine(port: Row) -> str:
@@ -78,85 +74,77 @@ def _interfaces(spec: dict[str, Any], field: str) -> Iterator[tuple[str, str]]:
                 yield name, f"{at}.interfaces.{index}"
         else:
             yield port["name"], f"{at}.name"
-    if spec["uplink"] and spec["uplink"] not in {port["name"] for port in spec["ports"]}:
+    if spec["uplink"] and spec["uplink"] not in wanted.names(spec["ports"]):
         yield spec["uplink"], f"{field}.uplink"
 
 
-def _links(actual: State, desired: State, owned: State) -> dict[str, Row] | None:
-    """The host's links as they will be when ports are added; None: they were not read."""
-    if "links" not in actual:
-        return None
-    found = {one["name"]: one for one in actual["links"] if one["namespace"] == ""}
-    kept = {one["name"] for one in desired.get("links", [])}
+class _Ground:
+    """``links``: the host's, as they will be when ports are added; None: they were not read."""
+
+    def __init__(self, actual: State, desired: State, owned: State) -> None:
+        self.datapaths = actual["ovs"].get("datapaths", [])
+        self.bridges = wanted.names(actual["switches"])
+        self.bridge_of = _bridge_of(actual, _ports(owned) - _ports(desired))
+        self.links = _links(actual, desired, owned) if "links" in actual else None
+
+
+def _bridge_of(actual: State, leaving: set[tuple[str, str]]) -> dict[str, str]:
+    """Bridges by interface, without those ports of ours that leave theirs."""
+    return {
+        interface["name"]: bridge["name"]
+        for bridge in actual["switches"]
+        for port in bridge["ports"]
+        if not (port["is_ours"] and (bridge["name"], port["name"]) in leaving)
+        for interface in port["interfaces"]
+    }
+
+
+def _ports(document: State) -> set[tuple[str, str]]:
+    return {
+        (spec["name"], name)
+        for spec in document.get("switches", [])
+        for name in wanted.specs_of_ports(spec)
+    }
+
+
+def _links(actual: State, desired: State, owned: State) -> dict[str, Row]:
+    found = {one["name"]: one for one in actual["links"] if not one["namespace"]}
+    kept = wanted.names(desired.get("links", []))
     for one in owned.get("links", []):
         if one["kind"] != "physical" and one["name"] not in kept:
             found.pop(one["name"], None)
     return found | {one["name"]: one for one in desired.get("links", [])}
 
 
-def _leaving(actual: State, desired: State, owned: State) -> set[str]:
-    """Ports that are ours and leave the bridge they are in."""
-    staying = {
-        (one["name"], name)
-        for one in desired.get("switches", [])
-        for name in wanted.specs_of_ports(one)
-    }
-    before = {
-        (one["name"], name)
-        for one in owned.get("switches", [])
-        for name in wanted.specs_of_ports(one)
-    }
-    return {
-        interface["name"]
-        for bridge in actual["switches"]
-        for port in bridge["ports"]
-        for interface in port["interfaces"]
-        if port["is_ours"] and (bridge["name"], port["name"]) in before - staying
-    }
-
-
-def _bridge(
-    actual: State, spec: dict[str, Any], there: dict[str, Row], links: Any, field: str
-) -> None:
-    datapaths = actual["ovs"]["datapaths"]
-    if spec["datapath_type"] and spec["datapath_type"] not in datapaths:
+def _bridge(ground: _Ground, spec: dict[str, Any], field: str) -> None:
+    if spec["datapath_type"] and spec["datapath_type"] not in ground.datapaths:
         raise NetError(
             "This host's kernel has no part of Open vSwitch (module “openvswitch”): use netdev.",
             field=f"{field}.datapath_type",
             kind="missing",
         )
-    if spec["name"] not in there and spec["name"] in (links or {}):
-        raise NetError(f"There is an interface “{spec['name']}” already.", field=f"{field}.name")
+    name = spec["name"]
+    if name not in ground.bridges and name in (ground.links or {}):
+        raise NetError(f"There is an interface “{name}” already.", field=f"{field}.name")
 
 
-def _interface(
-    name: str,
-    field: str,
-    spec: dict[str, Any],
-    there: dict[str, Row],
-    links: dict[str, Row] | None,
-    leaving: set[str],
-) -> None:
-    other = _bridge_of(name, there)
-    if other and other != spec["name"] and name not in leaving:
-        raise NetError(f"“{name}” is a port of {other}: take it out there first.", field=field)
-    port = wanted.specs_of_ports(spec).get(name)
-    is_link = port is None or port["kind"] == _IS_LINK
-    if other or links is None or not is_link:
-        return
+def _interfaces_are_free(ground: _Ground, spec: dict[str, Any], field: str) -> None:
+    kinds = {one["name"]: one["kind"] for one in spec["ports"] if not one["interfaces"]}
+    for name, at in _interfaces(spec, field):
+        other = ground.bridge_of.get(name)
+        if other and other != spec["name"]:
+            raise NetError(f"“{name}” is a port of {other}: take it out there first.", field=at)
+        if not other and kinds.get(name, "system") == "system" and ground.links is not None:
+            _link(ground.links, name, at)
+
+
+def _link(links: dict[str, Row], name: str, field: str) -> None:
     if name not in links:
         raise NetError(f"There is no interface “{name}” on this host.", field=field, kind="missing")
     master = links[name].get("master")
+    # The kernel's datapath is one link, the master of all its ports.
     if master and master != "ovs-system":
         raise NetError(f"“{name}” is a port of {master}: take it out there first.", field=field)
-
-
-def _bridge_of(interface: str, there: dict[str, Row]) -> str:
-    for bridge in there.values():
-        for port in bridge["ports"]:
-            if any(one["name"] == interface for one in port["interfaces"]):
-                return str(bridge["name"])
-    return ""
 
 
 def _limits(actual: State, spec: dict[str, Any], field: str) -> None:

@@ -20,8 +20,9 @@ NAME = "Open_vSwitch"
 OVSDB, VSWITCHD = "ovsdb-server", "ovs-vswitchd"
 # Where distributions put the sockets, and where a build from source does (ovs-vswitchd(8)).
 DIRECTORIES = ("/run/openvswitch", "/var/run/openvswitch", "/usr/local/var/run/openvswitch")
-# Seconds for ovs-vswitchd to do what the database says. 100 new ports take 0.2 s.
-APPLY = 15.0
+# Seconds for ovs-vswitchd to do what the database says. 100 new ports take 0.2 s, but it waits for
+# a lock that the whole kernel has once (RTNL), and others may be busy with theirs.
+APPLY = 30.0
 
 # Columns of a bridge, and the tables they refer to.
 FLOW_EXPORTS = {"netflow": "NetFlow", "sflow": "sFlow", "ipfix": "IPFIX"}

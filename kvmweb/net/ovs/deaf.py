@@ -40,10 +40,10 @@ def deafness(actual: State, desired: State, owned: State) -> Iterator[Step]:
     wanted = {name for name in userspace_links(actual, desired) if _is_free(name, actual, desired)}
     for name in sorted(wanted):
         if _chain(name) not in there:
-            yield _step(name, is_on=True, rank=ADD_RULES)
+            yield deafen(name)
     for name in sorted(set(userspace_links(actual, owned)) - wanted):
         if _chain(name) in there:
-            yield _step(name, is_on=False, rank=DROP_RULES)
+            yield let_hear(name)
 
 
 def _is_free(name: str, actual: State, desired: State) -> bool:
@@ -65,13 +65,22 @@ def _chain(name: str) -> str:
     return f"in_{name if _PLAIN.fullmatch(name) else name.encode().hex()}"
 
 
+def deafen(name: str) -> Step:
+    return _step(name, is_on=True, rank=ADD_RULES)
+
+
+def let_hear(name: str) -> Step:
+    """Also of a link that is removed: its chain would stay."""
+    return _step(name, is_on=False, rank=DROP_RULES)
+
+
 def _step(name: str, *, is_on: bool, rank: int) -> Step:
     back = Step("ovs.deafen", {"name": name, "is_on": not is_on}, rank, touches=[name])
     return Step(
         "ovs.deafen",
         {"name": name, "is_on": is_on},
         rank,
-        commands=_deafen(name) if is_on else [["nft", "delete", "chain", *_address(name)]],
+        commands=_words(name) if is_on else [["nft", "delete", "chain", *_address(name)]],
         undo=[back],
         touches=[name],
     )
@@ -81,7 +90,7 @@ def _address(name: str) -> list[str]:
     return [_FAMILY, TABLE, _chain(name)]
 
 
-def _deafen(name: str) -> list[list[str]]:
+def _words(name: str) -> list[list[str]]:
     hook = ["type", "filter", "hook", "ingress", "device", f'"{name}"', "priority", "0", ";"]
     rule = ["{", *hook, "policy", "drop", ";", "}"]
     return [
@@ -91,7 +100,7 @@ def _deafen(name: str) -> list[list[str]]:
 
 
 @action("ovs.deafen")
-def deafen(context: Context, name: str, *, is_on: bool) -> None:
+def _carry_out(context: Context, name: str, *, is_on: bool) -> None:
     there = read(context)
     if is_on == (_chain(name) in there):
         return

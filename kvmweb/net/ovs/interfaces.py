@@ -25,6 +25,11 @@ def interfaces(actual: State, desired: State, owned: State) -> Iterator[Step]:
     yield from _released_uplinks(actual, desired, owned)
     yield from _dropped_addresses(actual, desired, owned)
     networks = Networks(actual, desired)
+    ours = {
+        (one["name"], port["name"]): port["is_ours"]
+        for one in actual["switches"]
+        for port in one["ports"]
+    }
     for number, spec in enumerate(desired.get("switches", [])):
         moves = _moves(actual, spec)
         if moves:
@@ -33,8 +38,11 @@ def interfaces(actual: State, desired: State, owned: State) -> Iterator[Step]:
             is_bridge = name == spec["name"]
             is_up = spec["is_up"] if is_bridge else True
             rank = step.ADD_LEGS if is_bridge and moves else step.SET_UP
-            yield from _up(name, links.get(name), is_up=is_up, rank=rank)
-            yield from _addresses(name, one, links.get(name), networks, field)
+            # One that moves here from another bridge is made again.
+            link = links.get(name) if (spec["name"], name) in ours else None
+            if is_bridge or ours.get((spec["name"], name), True):
+                yield from _up(name, link, is_up=is_up, rank=rank)
+            yield from _addresses(name, one, link, networks, field)
 
 
 def _internal(spec: dict[str, Any], field: str) -> Iterator[tuple[str, list[str], str]]:

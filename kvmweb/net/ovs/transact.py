@@ -5,7 +5,7 @@ one transaction. It has ended when ovs-vswitchd has done what the database then 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +78,7 @@ def commit(context: Context) -> None:
         except NetError as error:
             raise StepError(error.sentence) from None
     if not is_undo:
-        _check(found, operations)
+        _check(context, queued)
 
 
 def _is_running(found: database.Database, *, is_required: bool) -> bool:
@@ -134,24 +134,44 @@ def _current(connection: rpc.Connection) -> int:
     return int(database.transact(connection.call, [tell])[0]["rows"][0]["cur_cfg"])
 
 
-def _check(found: database.Database, operations: Operations) -> None:
-    """Raises what ovs-vswitchd says is wrong with the interfaces that were set."""
-    names = set(_interfaces(operations))
-    if not names:
+def _check(context: Context, queued: list[_Queued]) -> None:
+    """Raises what ovs-vswitchd made of the interfaces that were set, with the step to blame."""
+    numbers = {
+        _interface(one): step.number
+        for step in queued
+        for one in step.operations
+        if one["table"] == "Interface"
+    }
+    if not numbers:
         return
     tell = {"op": "select", "table": "Interface", "where": []}
-    rows = found.query([{**tell, "columns": ["name", "error", "ofport"]}])[0]
-    wrong = [row for row in rows if row["name"] in names and (row["error"] or not row["ofport"])]
-    if wrong:
-        row = min(wrong, key=lambda row: str(row["name"]))
-        why = row["error"] or f"{VSWITCHD} made no port of it; its log says why"
-        raise StepError(f"Open vSwitch can't use {row['name']}: {why}.")
+    columns = ["name", "error", "ofport", "ingress_policing_rate"]
+    for row in database.of(context).query([{**tell, "columns": columns}])[0]:
+        if row["name"] in numbers:
+            problem = _problem(context, row)
+            if problem:
+                raise StepError(problem, number=numbers[row["name"]])
 
 
-def _interfaces(operations: Operations) -> Iterator[str]:
-    for one in operations:
-        if one["table"] == "Interface":
-            yield one["row"]["name"] if one["op"] == "insert" else one["where"][0][2]
+def _interface(operation: dict[str, Any]) -> str:
+    where = operation.get("where") or [["name", "==", operation.get("row", {}).get("name", "")]]
+    return str(where[0][2])
+
+
+def _problem(context: Context, row: dict[str, Any]) -> str:
+    name = row["name"]
+    if row["error"]:
+        return f"Open vSwitch can't use {name}: {row['error']}."
+    if not row["ofport"]:
+        return f"{VSWITCHD} made no port of {name}; its log says why."
+    if row["ingress_policing_rate"] and not _is_policed(context, name):
+        return f"This host's kernel can't police {name} (modules “act_police” and “cls_basic”)."
+    return ""
+
+
+def _is_policed(context: Context, name: str) -> bool:
+    """Where the kernel can't, ovs-vswitchd only writes that into its log."""
+    return bool(context.run(["tc", "filter", "show", "dev", name, "parent", "ffff:"]).strip())
 
 
 @dataclass
