@@ -256,7 +256,8 @@ def _link_remove(context: Context, namespace: str, name: str) -> None:
     index = index_of(context, namespace, name, lenient=True)
     if index and _is_ours(context, namespace, index):
         body = link_header(index=index)
-        queue(context, namespace, Message(DELLINK, 0, body, context.number, may_miss=True))
+        message = Message(DELLINK, 0, body, context.number, may_miss=True, removes=index)
+        queue(context, namespace, message)
         context.rtnetlink(namespace).pending.add(name)
 
 

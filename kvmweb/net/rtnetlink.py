@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from kvmweb.net import namespaces
 from kvmweb.net.errors import StepError
@@ -31,6 +33,7 @@ _ERROR, _DONE = 2, 3
 _NESTED = 0x8000
 _ACK_TLVS = 0x200
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
+_GROUP = 27  # IFLA_GROUP
 _SIOCGIFINDEX = 0x8933
 # Acks of one message must fit into the receive buffer; 64 of them are 80 KiB at most.
 _AT_ONCE = 64
@@ -88,7 +91,7 @@ def link_header(*, family: int = 0, index: int = 0, flags: int = 0, change: int 
 class Message:
     """A change: ``number`` is its step's. ``may_miss``: it is no failure that what it is about, or
     would remove, is not there; ``may_exist``: nor that what it adds is there already. ``follows``:
-    not to be sent if another message of its step failed.
+    not to be sent if another message of its step failed. ``removes``: the link's number.
     """
 
     kind: int
@@ -98,6 +101,7 @@ class Message:
     may_miss: bool = False
     may_exist: bool = False
     follows: bool = False
+    removes: int = 0
 
     def forgives(self, code: int) -> bool:
         return (self.may_miss and code in _MISSING) or (self.may_exist and code == errno.EEXIST)
@@ -149,7 +153,29 @@ class Rtnetlink:
 
     def change(self, messages: Iterable[Message]) -> list[Failure]:
         """Do all of them in this order; those the kernel refused."""
-        waiting, failures = list(messages), list[Failure]()
+        failures: list[Failure] = []
+        for is_removal, several in groupby(messages, key=lambda one: bool(one.removes)):
+            some = list(several)
+            if is_removal and len(some) > 1 and self._remove(some):
+                continue
+            failures += self._change_all(some)
+        return failures
+
+    def _remove(self, messages: list[Message]) -> bool:
+        """All at once, as ``ip link delete group`` does: the kernel takes 0.02 s for each alone,
+        and no longer for many. False if it could not.
+        """
+        group = u32(_GROUP, random.getrandbits(31) | 1)  # noqa: S311 - a number nobody else has
+        self._change_all(
+            [
+                Message(NEWLINK, 0, link_header(index=one.removes) + group, may_miss=True)
+                for one in messages
+            ]
+        )
+        return not self._change([Message(DELLINK, 0, link_header() + group, may_miss=True)])
+
+    def _change_all(self, waiting: list[Message]) -> list[Failure]:
+        failures: list[Failure] = []
         while waiting:
             now, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
             failures += self._change([one for one in now if not one.follows])
