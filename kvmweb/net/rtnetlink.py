@@ -165,7 +165,7 @@ class Rtnetlink:
         """All at once, as ``ip link delete group`` does: the kernel takes 0.02 s for each alone,
         and no longer for many. False if it could not.
         """
-        group = u32(_GROUP, random.getrandbits(31) | 1)  # noqa: S311 - a number nobody else has
+        group = u32(_GROUP, random.getrandbits(31) | 1)
         self._change_all(
             [
                 Message(NEWLINK, 0, link_header(index=one.removes) + group, may_miss=True)
