@@ -26,7 +26,7 @@ from kvmweb.operations.operation import Refused, sentences
 from kvmweb.spec import hostnet as spec
 from kvmweb.spec.hostnet_edits import Document, digest, rebased
 from kvmweb.web.hostnet.diffs import unified
-from kvmweb.web.hostnet.fields import Choices, Form, Group, Input, changed_rows, typed
+from kvmweb.web.hostnet.fields import Choices, Form, changed_rows, typed
 from kvmweb.web.hostnet.kinds import (
     KINDS,
     TO_ADD,
@@ -278,7 +278,7 @@ class _Filling:
             "is_edit": self.old is not None,
             "basic": basic,
             "more": more,
-            "is_more_open": any(_needs_sight(part) for part in more),
+            "is_more_open": any(part.is_wrong or part.is_filled for part in more),
             "form_errors": made.unplaced,
             "fixed_name": self.request.GET["name"] if self.is_named else "",
             "members": self._members(values) if self.kind.has_members else [],
@@ -304,13 +304,6 @@ class _Filling:
         names = [name for name, _label in _link_choices(self.host, self.draft.document)]
         fit = [name for name in names if name not in (own, "lo")]
         return [(name, name in chosen) for name in fit]
-
-
-def _needs_sight(part: Input | Group) -> bool:
-    """Whether something in it is wrong."""
-    if isinstance(part, Group):
-        return bool(part.error) or any(_needs_sight(one) for row in part.rows for one in row)
-    return bool(part.error)
 
 
 def _link_choices(host: Host, document: Document) -> Choices:
@@ -580,6 +573,3 @@ def _say_moved(request: HttpRequest, conflicts: list[str]) -> None:
     if conflicts:
         text = _("Somebody else changed the same, and yours would take its place: %s")
         messages.warning(request, text % ", ".join(conflicts))
-
-
-__all__ = ["apply", "delete", "editor", "form", "offload", "parsed", "plan", "replan"]

@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kvmweb.web.hostnet.words import CHOICES, HINTS, LABELS
+from kvmweb.web.hostnet.words import BASIC, CHOICES, HINTS, LABELS
 
 Text = str | Promise
 Choices = list[tuple[str, Text]]
@@ -38,6 +38,16 @@ class Input:
     minimum: int | None = None
     maximum: int | None = None
     is_required: bool = False
+    default: Any = ""
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.error)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether it says something else than its default."""
+        return bool(self.value != self.default)
 
     @property
     def identity(self) -> str:
@@ -47,19 +57,42 @@ class Input:
 
 @dataclass(frozen=True)
 class Group:
-    """``rows``: the inputs of each entry; of the only one where it is no list."""
+    """``rows``: of each entry; of the only one where it is no list."""
 
     path: str
     label: Text
     hint: Text
-    rows: "list[list[Input | Group]]"
+    rows: "list[Row]"
     is_list: bool
     error: str = ""
     kind: str = "group"
 
     @property
-    def has_something(self) -> bool:
-        return any(_is_filled(part) for row in self.rows for part in row)
+    def is_wrong(self) -> bool:
+        return bool(self.error) or any(part.is_wrong for row in self.rows for part in row.parts)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether it says more than its defaults."""
+        if self.is_list:
+            return bool(self.rows)
+        return any(part.is_filled for row in self.rows for part in row.parts)
+
+
+@dataclass(frozen=True)
+class Row:
+    """``more``: what is seldom asked for."""
+
+    basic: "list[Input | Group]"
+    more: "list[Input | Group]"
+
+    @property
+    def parts(self) -> "list[Input | Group]":
+        return [*self.basic, *self.more]
+
+    @property
+    def is_more_open(self) -> bool:
+        return any(part.is_wrong or part.is_filled for part in self.more)
 
 
 Parts = list[Input | Group]
@@ -177,6 +210,7 @@ class Form:
             minimum=shape.minimum,
             maximum=shape.maximum,
             is_required=info.is_required(),
+            default=_shown(shape, None if info.is_required() else info.get_default()),
         )
 
     def _group(self, shape: Shape, path: str, value: Any, label: Text, hint: Text) -> Group:
@@ -187,7 +221,7 @@ class Form:
             f"{path}.{number}." if is_list else f"{path}." for number in range(len(entries))
         ]
         rows = [
-            self._parts(shape.model, entry, prefix)
+            _row(shape.model, self._parts(shape.model, entry, prefix))
             for entry, prefix in zip(entries, prefixes, strict=True)
         ]
         error = " ".join(
@@ -337,6 +371,14 @@ def _ranges(numbers: list[Any]) -> Iterator[str]:
         at = end + 1
 
 
+def _row(model: type[BaseModel], parts: Parts) -> Row:
+    basic = BASIC.get(model.__name__)
+    if basic is None:
+        return Row(parts, [])
+    chosen = [part for part in parts if part.path.rpartition(".")[2] in basic]
+    return Row(chosen, [part for part in parts if part not in chosen])
+
+
 def _paths(parts: Parts) -> Iterator[str]:
     for part in parts:
         if isinstance(part, Input):
@@ -344,14 +386,7 @@ def _paths(parts: Parts) -> Iterator[str]:
             continue
         yield part.path
         for row in part.rows:
-            yield from _paths(row)
-
-
-def _is_filled(part: Input | Group) -> bool:
-    if isinstance(part, Group):
-        return part.has_something
-    return bool(part.value or part.error)
+            yield from _paths(row.parts)
 
 
 _KINDS = {"list": "text", "pairs": "lines"}
-__all__ = ["Form", "Group", "Input", "changed_rows", "typed"]

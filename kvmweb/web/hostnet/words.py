@@ -98,8 +98,8 @@ LABELS: Words = {
     "legs": _("Legs"),
     "Leg.switch": _("Bridge"),
     "Leg.tag": _("VLAN"),
-    "Leg.parent": _("VLAN on the leg"),
-    "Leg.vlan": _("VLAN"),
+    "Leg.parent": _("On the leg (router on a stick)"),
+    "Leg.vlan": _("As its VLAN"),
     "routes": _("Routes"),
     "to": _("To"),
     "via": _("Via"),
@@ -190,8 +190,8 @@ HINTS: Words = {
     "Leg.name": _("As it is called inside the router, for example lan."),
     "Leg.switch": _("A Linux or Open vSwitch bridge. Empty for a VLAN on another leg."),
     "Leg.tag": _("Empty: untagged, or a trunk."),
-    "Leg.trunks": _("For a router on a stick: the VLANs that come in by this leg."),
-    "Leg.parent": _("Router on a stick: the leg the VLAN comes in by."),
+    "Leg.trunks": _("For a router on a stick: VLANs that come in by this leg, 10, 20-29."),
+    "Leg.parent": _("In place of a bridge: the leg this VLAN comes in by."),
     "to": _("A network like 10.9.0.0/16, or default."),
     "Snat.to": _("Empty: behind the address of the leg it leaves by (masquerade)."),
     "Dnat.to": _("The machine's address behind the router."),
@@ -211,6 +211,15 @@ HINTS: Words = {
     "filters": _("The first rule that fits decides; what fits none passes."),
     "snat": _("Machines behind the router reach the outside under the router's own address."),
     "comment": _("For people."),
+}
+
+# Of the rows of a list, the fields that are asked for at once; the others are behind “More”.
+BASIC: dict[str, tuple[str, ...]] = {
+    "Leg": ("name", "switch", "tag", "addresses"),
+    "Dhcp": ("leg", "start", "end"),
+    "Snat": ("source", "out"),
+    "Dnat": ("protocol", "port", "to", "to_port"),
+    "Filter": ("action", "source", "to", "protocol", "port"),
 }
 
 CHOICES: dict[str, Words] = {
