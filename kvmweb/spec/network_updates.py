@@ -104,8 +104,13 @@ def _rest(text: str) -> str:
 
 
 def _settled(text: str) -> Tree:
-    """Without what libvirt adds while the network runs: connections, and an SR-IOV pool's VFs."""
+    """Without what libvirt adds while the network runs: connections, the ports NAT uses where none
+    are given, and an SR-IOV pool's VFs.
+    """
     tree = parse(text)
+    for ports in tree.findall("forward/nat/port"):
+        if (ports.get("start"), ports.get("end")) == ("1024", "65535"):
+            remove(ports, tree)
     for element in tree.iter("network", "interface", "address"):
         element.attrib.pop("connections", None)
     if tree.find("forward/pf") is not None:

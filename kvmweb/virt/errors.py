@@ -68,6 +68,26 @@ _TABLE: list[tuple[int | None, str, str]] = [
         "The virtual network “{1}” is not active. Start it, then try again.",
     ),
     (
+        None,
+        r"Network is already in use by interface (\S+)",
+        "The host's link {1} has addresses of this subnet already. Choose another subnet.",
+    ),
+    (
+        None,
+        r"bridge name '(.+)' already in use",
+        "The host has a link “{1}” already. Choose another name for the bridge.",
+    ),
+    (
+        None,
+        r"dnsmasq: (.+?) at line \d+ of \S+",
+        "dnsmasq does not take an option of this network: {1}.",
+    ),
+    (
+        None,
+        r"network '(.+)' (?:already exists|is already defined) with uuid",
+        "A network with the name “{1}” is already there. Choose another name.",
+    ),
+    (
         libvirt.VIR_ERR_DOM_EXIST,
         r"domain '(.+)' (?:already exists|is already defined)",
         "A machine with the name “{1}” is already there. Choose another name.",

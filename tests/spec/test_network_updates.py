@@ -84,6 +84,12 @@ def test_what_only_a_running_network_says_is_no_difference() -> None:
     assert not needs_restart(running, OVS)
 
 
+def test_the_ports_that_nat_uses_anyway_are_no_difference() -> None:
+    network = "<network><name>a</name><forward mode='nat'>{}</forward></network>"
+    ports = "<nat><port start='1024' end='65535'/></nat>"
+    assert is_same(network.format(ports), network.format(""))
+
+
 def test_the_functions_of_a_pool_are_no_difference() -> None:
     pool = "<network><name>a</name><forward mode='hostdev'><pf dev='p'/>{}</forward></network>"
     vf = "<address type='pci' domain='0' bus='3' slot='0' function='1' connections='1'/>"

@@ -57,6 +57,9 @@ def at_field(xml: str, field: str) -> Iterator[None]:
 
 def _blamed(message: str, otherwise: str) -> str:
     """The field of a form that libvirt's message is about."""
-    if "already in use by interface" in message:
-        return "ips.0.address"
-    return "bridge" if "bridge name" in message else otherwise
+    fields = {
+        "already in use by interface": "ips.0.address",
+        "bridge name": "bridge",
+        "dnsmasq: ": "dnsmasq_options",
+    }
+    return next((field for words, field in fields.items() if words in message), otherwise)

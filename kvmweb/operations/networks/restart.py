@@ -60,7 +60,12 @@ def _has_own_bridge(net: libvirt.virNetwork) -> bool:
 def _plugged(net: libvirt.virNetwork) -> Iterator[Plugged]:
     mention = f"network='{net.name()}'"
     for dom in net.connect().listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-        xml = dom.XMLDesc()
+        try:
+            xml = dom.XMLDesc()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            continue  # it went off meanwhile
         for nic in interfaces(parse(xml)) if mention in xml else []:
             if nic.network == net.name():
                 yield dom, nic.tree

@@ -25,7 +25,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Fields that only a network with a bridge of its own can have.
 _OF_OWN_BRIDGE = (
     "ips", "has_guest_ipv6", "routes", "domain", "dns_forwarders", "dns_hosts", "dns_services",
-    "dns_texts", "dnsmasq_options", "inbound", "outbound", "mtu", "zone",
+    "dns_texts", "dnsmasq_options", "inbound", "outbound", "mtu", "forward_delay", "zone",
+    "mac_table_manager",
 )  # fmt: skip
 _OF_NAT = ("nat_addresses", "nat_ports", "is_ipv6_natted")
 _TAKES_VLANS = ("hostdev", "macvtap-passthrough")
@@ -72,6 +73,8 @@ def mode(document: NetworkDocument) -> Found:
     for name in () if own else _OF_OWN_BRIDGE:
         if getattr(document, name):
             yield name, _("A network without a bridge of its own can't have this. Remove it.")
+    if not own and not document.stp:
+        yield "stp", _("STP is a matter of the bridge that is joined.")
 
 
 def _pool(document: NetworkDocument) -> Found:
