@@ -18,7 +18,6 @@ from kvmweb.net import launch
 from kvmweb.net.client import Client
 from kvmweb.spec.hostnet import HostNetwork
 from tests.ovs import PrivateOvs
-from tests.waiting import until
 
 Document = dict[str, Any]
 # What is there without any bridge; the datapath's own link stays with ovs-vswitchd.
@@ -134,9 +133,13 @@ class Switches(PrivateOvs):
         try:
             yield end
         finally:
+            # Connections that were cut keep a namespace alive for a while, and its links with it.
+            self.execute("ip", "link", "delete", end)
             self.execute("ip", "netns", "delete", name)
-        until(lambda: end not in " ".join(self.links()), what=f"{end} to go with its namespace")
 
     def of(self, guest: str) -> list[str]:
-        """The words that enter a guest; "" is the host itself."""
-        return [*self.enter, *(["ip", "netns", "exec", guest] if guest else [])]
+        """The words that enter a guest; "" is the host itself. Whoever kills what he began with
+        them kills the program and not only what waits for it, as with ``enter``.
+        """
+        words = [word for word in self.enter if word != "--pid"]
+        return [*words, *(["ip", "netns", "exec", guest] if guest else [])]
