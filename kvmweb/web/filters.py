@@ -32,14 +32,19 @@ WORDS = {
     "accept": _("accept"),
     "drop": _("drop"),
     "reject": _("reject"),
-    "continue": _("go on with the next rule"),
-    "return": _("return to the calling chain"),
-    "in": _("to the machine"),
-    "out": _("from the machine"),
+    "continue": _("continue"),
+    "return": _("return"),
+    "in": _("incoming"),
+    "out": _("outgoing"),
     "inout": _("both ways"),
 }
 DOCUMENTS = ("capabilities_xml", "domain_capabilities")
 HEAVY = ("host__capabilities_xml", "host__domain_capabilities")
+MEANINGS = {
+    "continue": _("continue with the next rule"),
+    "return": _("return to the calling chain"),
+    "reject": _("reject with an ICMP message"),
+}
 # What is asked about a rule beside its conditions; they come as c-NAME.
 _PREFIX = "c-"
 
@@ -285,6 +290,25 @@ def _entry_at(row: NwFilter, request: HttpRequest) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """One input of a rule's form; ``is_rare``: shown when somebody asks for more."""
+
+    name: str
+    label: str
+    value: str
+    error: str
+    is_rare: bool
+
+
+def _is_rare(protocol: str, name: str) -> bool:
+    common = {"srcipaddr", "dstipaddr", "srcportstart", "dstportstart", "type", "code", "protocol"}
+    common |= {"protocolid", "vlanid", "opcode", "arpsrcipaddr", "arpdstipaddr", "arpsrcmacaddr"}
+    if protocol in ("mac", "vlan", "stp", "arp", "rarp"):
+        common |= {"srcmacaddr", "dstmacaddr"}
+    return name not in common
+
+
+@dataclass(frozen=True)
 class RuleAsking(Asking):
     """A rule's form: which conditions it asks for depends on the protocol that is chosen in it."""
 
@@ -298,16 +322,22 @@ class RuleAsking(Asking):
         wrong = flaws(protocol, conditions) if "conditions" in errors else {}
         typed = joined(protocol, conditions) if protocol in PROTOCOLS else {}
         firsts = _firsts(protocol, wrong)
+        asked = [
+            Condition(
+                name, label, typed.get(name, ""), firsts.get(name, ""), _is_rare(protocol, name)
+            )
+            for name, label in (inputs(protocol) if protocol in PROTOCOLS else [])
+        ]
         more |= {
             "values": values,
             "protocols": PROTOCOLS,
             "ethernet": sorted(ETHERNET),
-            "actions": [(name, WORDS[name]) for name in nwfilter.ACTIONS],
+            "actions": [(name, MEANINGS.get(name, WORDS[name])) for name in nwfilter.ACTIONS],
             "directions": [(name, WORDS[name]) for name in nwfilter.DIRECTIONS],
-            "conditions": [
-                (name, label, typed.get(name, ""), firsts.get(name, ""))
-                for name, label in (inputs(protocol) if protocol in PROTOCOLS else [])
-            ],
+            "conditions": [one for one in asked if not one.is_rare],
+            "rare": [one for one in asked if one.is_rare],
+            "is_rare_open": any(one.is_rare and (one.value or one.error) for one in asked),
+            "is_reloaded": "action" in self.request.GET,
         }
         return super().form(values, errors, status=status, **more)
 
