@@ -135,7 +135,8 @@ class HostLink(threading.Thread):
         with contextlib.suppress(OperationError):  # the host is gone again: it is tried next time
             opened = connections.connection(self.host.pk)
             found = acceleration.probe(opened, self.host.domain_capabilities)
-            write_acceleration(self.host, found)
+            if not self._stopping.is_set():
+                write_acceleration(self.host, found)
         close_old_connections()
 
     def _closed(self, opened: libvirt.virConnect, reason: int, opaque: object) -> None:
