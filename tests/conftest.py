@@ -118,7 +118,7 @@ class Stage:
 
     def finish(self, job: Job) -> Job:
         """The job, ended."""
-        until(lambda: job.wait(0.2), what=f"{job} to end")
+        until(lambda: job.wait(0.2), seconds=60, what=f"{job} to end")
         return job
 
 

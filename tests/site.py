@@ -8,11 +8,12 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -87,6 +88,7 @@ class Site:
                 stderr=output,
             )
         until(self._is_up, seconds=30, what="the site to be up")
+        until(self._has_met_its_hosts, seconds=60, what="the agent to know how its hosts are")
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -110,6 +112,11 @@ class Site:
             return httpx.get(self.url + "/healthz").status_code == 200
         except httpx.TransportError:
             return False
+
+    def _has_met_its_hosts(self) -> bool:
+        with closing(sqlite3.connect(self.state / "kvmweb.sqlite3")) as database:
+            states = database.execute("SELECT state FROM kvmweb_host").fetchall()
+        return ("connecting",) not in states
 
     def token(self, user: str = "admin") -> str:
         """A new API token of this user."""

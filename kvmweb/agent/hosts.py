@@ -152,7 +152,8 @@ class HostLink(threading.Thread):
                 write_nic_models(self.host, models)
             if self.host.acceleration == Acceleration.UNKNOWN:
                 found = acceleration.probe(opened, self.host.domain_capabilities)
-                write_acceleration(self.host, found)
+                if not self._stopping.is_set():
+                    write_acceleration(self.host, found)
         close_old_connections()
 
     def _closed(self, opened: libvirt.virConnect, reason: int, opaque: object) -> None:

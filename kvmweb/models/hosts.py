@@ -2,6 +2,8 @@
 
 from django.db import models
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from kvmweb.models.access import VisibleQuerySet
@@ -84,6 +86,21 @@ class Host(models.Model):
     @property
     def is_connected(self) -> bool:
         return self.state == HostState.CONNECTED
+
+    @property
+    def absence(self) -> Promise | None:
+        """Why nothing can be done there now, as a sentence; None while it is connected."""
+        if self.is_connected:
+            return None
+        if self.state == HostState.CONNECTING:
+            return format_lazy(
+                _("The host {host} is being connected. Try again in a moment."), host=self.name
+            )
+        return format_lazy(
+            _("The host {host} can't be reached: {reason}"),
+            host=self.name,
+            reason=self.state_reason or self.get_state_display(),
+        )
 
 
 class NodeDevice(models.Model):

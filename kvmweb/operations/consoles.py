@@ -74,11 +74,8 @@ def issue_ticket(
 def unreachable(machine: Machine) -> Text | None:
     """Why this machine's display can't be opened now, as a sentence; None where it can."""
     host = machine.host
-    if not host.is_connected:
-        reason = host.state_reason or host.get_state_display()
-        return format_lazy(
-            _("The host {host} can't be reached: {reason}"), host=host.name, reason=reason
-        )
+    if host.absence:
+        return host.absence
     if not machine.is_active:
         return _("The machine is not running. Start it, then open its console.")
     if machine.graphics != "vnc" and not has_vnc(machine.xml):

@@ -93,14 +93,8 @@ class Operation:
         if not may(user, self.needs, target):
             return Forbidden(_lacking(self.needs))
         host = target if isinstance(target, Host) else getattr(target, "host", None)
-        if target is not host and isinstance(host, Host) and not host.is_connected:
-            return Conflict(
-                format_lazy(
-                    _("The host {host} can't be reached: {reason}"),
-                    host=host.name,
-                    reason=host.state_reason or host.get_state_display(),
-                )
-            )
+        if target is not host and isinstance(host, Host) and host.absence:
+            return Conflict(host.absence)
         if isinstance(target, Machine) and self.when and target.state not in self.when:
             return Conflict(
                 self.otherwise

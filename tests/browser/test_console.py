@@ -374,6 +374,20 @@ def test_it_is_gone_when_the_machine_is_off_and_back_when_it_starts(
         again.expect("back-again")
 
 
+def test_it_is_back_after_an_off_too_short_to_be_seen(
+    scene: Scene, page: Page, serial: Serial
+) -> None:
+    scene.domain.destroy()
+    scene.domain.create()
+    with Serial(scene.domain) as again:
+        again.expect(READY)
+        connected(page)
+        page.locator("canvas").click()
+        keys_go_to(page, "guest")
+        type_line(page, "back-again")
+        again.expect("back-again")
+
+
 def test_ctrl_alt_del_reaches_the_guest_and_start_brings_it_back(
     scene: Scene, page: Page, serial: Serial
 ) -> None:

@@ -63,7 +63,7 @@ def test_it_hears_networks_and_pools(agent: Stage) -> None:
     pool = agent.connection.storagePoolLookupByName("images")
     pool.destroy()
     until(lambda: not Pool.objects.get().is_active)
-    assert not Volume.objects.exists()
+    until(lambda: not Volume.objects.exists())
     pool.undefine()
     until(lambda: not Pool.objects.exists())
 

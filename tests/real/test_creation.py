@@ -14,6 +14,7 @@ import pytest
 from django.conf import settings
 from lxml import etree
 
+from kvmweb import tiny_guest
 from kvmweb.agent import worker
 from kvmweb.models import (
     Acceleration,
@@ -40,12 +41,14 @@ from tests.site import Site
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.django_db(transaction=True)]
-ROOT = Path(__file__).resolve().parent.parent.parent
+STATE = Path(__file__).resolve().parent.parent.parent / "var" / "test"
 
 
 @pytest.fixture(scope="module")
 def private_libvirtd() -> Iterator[PrivateLibvirtd]:
     """In place of the shared one: here nothing else may be on the host."""
+    # Made from the system's packages at the first time, which may take longer than any test waits.
+    tiny_guest.build(STATE / "tiny_guest")
     with PrivateLibvirtd() as daemon:
         yield daemon
 
@@ -140,7 +143,7 @@ def workshop(agent: Stage, alice: User, private_libvirtd: PrivateLibvirtd) -> It
     agent.agent.wake()
     until(Host.objects.filter(pk=host.pk, state=HostState.CONNECTED).exists)
     host.refresh_from_db()
-    settings.STATE_DIR = ROOT / "var" / "test"
+    settings.STATE_DIR = STATE
     witness = libvirt.open(private_libvirtd.uri)
     before = (witness.listAllDomains(), witness.listAllStoragePools(), witness.listAllNetworks())
     assert before == ([], [], [])

@@ -43,7 +43,7 @@ def test_it_takes_keys_and_the_power_button(
 ) -> None:
     domain = connection.createXML(domain_xml("keys", guest=guest))
     with Serial(domain) as serial:
-        ready = serial.expect(r"LAB-GUEST-READY name=(\S+) up=([\d.]+)")
+        ready = serial.expect(r"LAB-GUEST-READY name=(\S+) up=([\d.]+)\s")
         assert ready[1] == "keys"
         assert float(ready[2]) < 60, "three seconds on an idle machine without KVM"
         type_keys(domain, "echo typed-ok > /dev/ttyS0\n")
@@ -59,7 +59,7 @@ def test_it_takes_an_address_and_answers_the_agent(
     connection.networkCreateXML(NETWORK)
     domain = connection.createXML(domain_xml("net", guest=guest, devices=[CARD]))
     with Serial(domain) as serial:
-        assert serial.expect(r"LAB-DHCP eth0 (\S+)")[1].startswith("192.168.177.")
+        assert serial.expect(r"LAB-DHCP eth0 (\S+)\s")[1].startswith("192.168.177.")
         serial.send("httpget 127.0.0.1\n")
         serial.expect("\nnet")
     wait_until(lambda: _agent_answers(domain), "the guest agent answers")

@@ -1,6 +1,7 @@
 """The whole site in one process: pages, live updates, consoles and the agent."""
 
 import asyncio
+import signal
 from typing import Any
 
 import uvicorn
@@ -56,6 +57,10 @@ class Command(BaseCommand):
                 raise CommandError(str(error)) from None
             # For consoles in processes of their own, beside this one.
             handover = serve_handover()
+        # uvicorn takes these while it serves, and sends them again at its end, when there is still
+        # something to put away.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         announce_start = asyncio.create_task(self._say_when_started(server, bind))
         try:
             await server.serve()

@@ -35,9 +35,8 @@ Found = Iterator[tuple[str, str]]
 
 def check(host: Host, wish: Wish) -> dict[str, str]:
     """A sentence per field; the first where there are several."""
-    if not host.is_connected:
-        reason = host.state_reason or host.get_state_display()
-        return {"host": _("The host %s can't be reached: ") % host.name + str(reason)}
+    if host.absence:
+        return {"host": str(host.absence)}
     found: dict[str, str] = {}
     for field, sentence in _xml(host, wish.xml) if wish.xml else _fields(host, wish):
         found.setdefault(field, sentence)

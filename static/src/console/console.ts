@@ -119,7 +119,7 @@ export class Console {
   }
 
   #refused({ kind, sentence }: Refusal): void {
-    if (kind === "off") this.#show("off", "off");
+    if (kind === "off") this.#refusedAsOff();
     else if (kind === "unreachable") this.#retry(this.#say("unreachable"));
     else if (kind === "busy") this.#retry(sentence);
     else if (kind === "refused") this.#showText("ended", sentence);
@@ -131,8 +131,21 @@ export class Console {
       this.#show("off", "off");
       return;
     }
-    const wait = RETRIES_MS[Math.min(this.#attempts++, RETRIES_MS.length - 1)] ?? 0;
     this.#showText("waiting", this.#say("retrying", { reason }));
+    this.#connectLater();
+  }
+
+  /**
+   * The server knows of it before this page does. Should the machine start again before the page has
+   * heard that it was off, nothing here would change any more: so it asks again.
+   */
+  #refusedAsOff(): void {
+    this.#show("off", "off");
+    if (this.#isActive) this.#connectLater();
+  }
+
+  #connectLater(): void {
+    const wait = RETRIES_MS[Math.min(this.#attempts++, RETRIES_MS.length - 1)] ?? 0;
     this.#retryTimer = window.setTimeout(() => this.connect(), wait * (0.75 + Math.random() / 2));
   }
 
