@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kvmweb.web.hostnet.words import BASIC, CHOICES, HINTS, LABELS
+from kvmweb.web.hostnet.words import WORDING, Wording
 
 Text = str | Promise
 Choices = list[tuple[str, Text]]
@@ -152,7 +152,7 @@ def _limits(metadata: list[Any]) -> dict[str, int]:
 @dataclass(frozen=True)
 class Form:
     """A model's inputs. ``options``: what to choose from, by ``Model.field``, where the host knows
-    it. ``without``: fields that are not asked for.
+    it. ``without``: fields that are not asked for. ``wording``: what they are called.
     """
 
     model: type[BaseModel]
@@ -160,6 +160,7 @@ class Form:
     errors: Mapping[str, str]
     options: Mapping[str, Choices] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
+    wording: Wording = WORDING
 
     @property
     def parts(self) -> dict[str, Input | Group]:
@@ -195,8 +196,10 @@ class Form:
         shape, path = shape_of(info), prefix + name
         value = values.get(name, None if info.is_required() else info.get_default())
         key = f"{model.__name__}.{name}"
-        label = LABELS.get(key) or LABELS.get(name) or name.replace("_", " ").capitalize()
-        hint = HINTS.get(key) or HINTS.get(name) or ""
+        words = self.wording
+        label = words.labels.get(key) or words.labels.get(name)
+        label = label or name.replace("_", " ").capitalize()
+        hint = words.hints.get(key) or words.hints.get(name) or ""
         if shape.model:
             return self._group(shape, path, value, label, hint)
         return Input(
@@ -221,7 +224,7 @@ class Form:
             f"{path}.{number}." if is_list else f"{path}." for number in range(len(entries))
         ]
         rows = [
-            _row(shape.model, self._parts(shape.model, entry, prefix))
+            self._row(shape.model, self._parts(shape.model, entry, prefix))
             for entry, prefix in zip(entries, prefixes, strict=True)
         ]
         error = " ".join(
@@ -240,10 +243,17 @@ class Form:
             return found
         if shape.kind != "select":
             return []
-        words = CHOICES.get(key) or CHOICES.get(name) or {}
+        words = self.wording.choices.get(key) or self.wording.choices.get(name) or {}
         known: Choices = [(one, words.get(one, one or "–")) for one in shape.choices]
         is_optional = info.get_default() is None and not info.is_required()
         return [("", words.get("", "–")), *known] if is_optional else known
+
+    def _row(self, model: type[BaseModel], parts: Parts) -> Row:
+        basic = self.wording.basic.get(model.__name__)
+        if basic is None:
+            return Row(parts, [])
+        chosen = [part for part in parts if part.path.rpartition(".")[2] in basic]
+        return Row(chosen, [part for part in parts if part not in chosen])
 
     def _error(self, path: str) -> str:
         return " ".join(
@@ -369,14 +379,6 @@ def _ranges(numbers: list[Any]) -> Iterator[str]:
             end += 1
         yield str(numbers[at]) if end == at else f"{numbers[at]}-{numbers[end]}"
         at = end + 1
-
-
-def _row(model: type[BaseModel], parts: Parts) -> Row:
-    basic = BASIC.get(model.__name__)
-    if basic is None:
-        return Row(parts, [])
-    chosen = [part for part in parts if part.path.rpartition(".")[2] in basic]
-    return Row(chosen, [part for part in parts if part not in chosen])
 
 
 def _paths(parts: Parts) -> Iterator[str]:
