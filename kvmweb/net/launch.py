@@ -122,7 +122,8 @@ def _keys(given: dict[str, str]) -> list[str]:
         options += ["-o", f"UserKnownHostsFile={known_hosts}"]
     verify = given.get("known_hosts_verify") or given.get("knownhosts_verify")
     if given.get("no_verify") == "1" or verify == "ignore":
-        return [*options, "-o", "StrictHostKeyChecking=no"]
+        remembers = [] if known_hosts else ["-o", "UserKnownHostsFile=/dev/null"]
+        return [*options, *remembers, "-o", "StrictHostKeyChecking=no"]
     return options + (["-o", "StrictHostKeyChecking=accept-new"] if verify == "auto" else [])
 
 
