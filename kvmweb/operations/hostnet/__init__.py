@@ -76,6 +76,8 @@ def _has_no_drift(host: Host) -> str:
 def preview(job: Job, host: Host, *, proposal: Proposal) -> None:
     """What would be done to the host so that it has this network. Nothing is changed."""
     before = wanted_of(host)
+    # First, so that a plan that fails can be mended where it was begun.
+    job.result = {"before": before}
     wanted = proposal.document.model_dump(mode="json")
     with _explained():
         found = _plan(host, wanted, before)
@@ -238,7 +240,7 @@ _LOOKS = {
     "flows": _Look("ovs.flows", "bridge", ("ovs-ofctl", "dump-flows")),
     "macs": _Look("ovs.fdb", "bridge", ("ovs-appctl", "fdb/show")),
     "bond": _Look("ovs.bond", "port", ("ovs-appctl", "bond/show")),
-    "table": _Look("ovs.table", "name", ("ovsdb-client", "dump", "Open_vSwitch")),
+    "table": _Look("ovs.table", "table", ("ovsdb-client", "dump", "Open_vSwitch")),
     "tunnels": _Look("ovs.tunnels", "", ("ovs-appctl", "ofproto/list-tunnels")),
     "leases": _Look("router.leases", "router", ()),
 }
