@@ -14,6 +14,7 @@ from kvmweb.web import (
     jobs,
     machines,
     networks,
+    nics,
     security_groups,
     storage,
     users,
@@ -43,6 +44,10 @@ urlpatterns = [
     path("machines/<uuid:uuid>/screen", consoles.page, name="console"),
     path("machines/<uuid:uuid>/ticket", consoles.ticket, name="console_ticket"),
     path("machines/<uuid:uuid>/do/<slug:name>", machines.operate, name="machine_operate"),
+    path("machines/<uuid:uuid>/nics/add", nics.add, name="nic_add"),
+    path("machines/<uuid:uuid>/nics/<str:key>/edit", nics.edit, name="nic_edit"),
+    path("machines/<uuid:uuid>/nics/<str:key>/remove", nics.remove, name="nic_remove"),
+    path("machines/<uuid:uuid>/nics/<str:key>/link", nics.link, name="nic_link"),
     path("hosts/", hosts.index, name="hosts"),
     path("hosts/add", hosts.add, name="host_add"),
     path("hosts/<int:pk>", hosts.page, name="host"),
@@ -79,6 +84,11 @@ urlpatterns = [
     path("networks/filters/<uuid:uuid>/users", filters.page, {"tab": "users"}, name="filter_users"),
     path("networks/filters/<uuid:uuid>/xml", filters.page, {"tab": "xml"}, name="filter_xml"),
     path("networks/filters/<uuid:uuid>/do/<slug:name>", filters.operate, name="filter_operate"),
+    path(
+        "networks/filters/hosts/<int:pk>/do/<slug:name>",
+        filters.operate_host,
+        name="filter_host_operate",
+    ),
     path("networks/groups/", security_groups.index, name="security_groups"),
     path("networks/groups/add", security_groups.add, name="security_group_add"),
     path("networks/groups/<uuid:uuid>", security_groups.page, name="security_group"),
@@ -94,7 +104,9 @@ urlpatterns = [
         {"tab": "filter"},
         name="security_group_filter",
     ),
-    path("networks/groups/<uuid:uuid>/attach", security_groups.attach, name="security_group_attach"),
+    path(
+        "networks/groups/<uuid:uuid>/attach", security_groups.attach, name="security_group_attach"
+    ),
     path(
         "networks/groups/<uuid:uuid>/do/<slug:name>",
         security_groups.operate,

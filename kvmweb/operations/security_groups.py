@@ -2,6 +2,7 @@
 brought to it by ``apply``, which the agent asks for where ``enforcement`` finds a difference.
 """
 
+import contextlib
 from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Annotated, Any
@@ -11,12 +12,14 @@ from django.utils.translation import gettext as now
 from django.utils.translation import gettext_lazy as _
 from pydantic import Field
 
+from kvmweb.mirror import hostnet
 from kvmweb.models import Host, HostState, Job, JobState, Machine, NwFilter, SecurityGroup, User
 from kvmweb.models.access import NETWORKS
 from kvmweb.models.filters import members
 from kvmweb.models.jobs import UNFINISHED
 from kvmweb.models.live import announce, wake_agents
-from kvmweb.operations import enforcement, nic_filters
+from kvmweb.net.errors import NetError
+from kvmweb.operations import enforcement, filters, nic_filters
 from kvmweb.operations.operation import operation
 from kvmweb.spec import security
 from kvmweb.spec.hostnet import Address
@@ -269,6 +272,8 @@ def _assign(
     _refuse_foreign(before)
     if (groups or prevents) and (sentence := nic_filters.unfilterable(machine, nic)):
         raise OperationError(sentence, field="mac")
+    if groups and (sentence := _blind(machine.host)):
+        raise OperationError(sentence, field="groups")
     keep = ""
     with enforcement.guards[machine.host_id]:
         try:
@@ -283,6 +288,15 @@ def _assign(
     keys = SecurityGroup.objects.filter(name__in=groups).values_list("uuid", flat=True)
     announce(*(f"security-group:{key}" for key in keys), "security-groups")
     _spread(job)
+
+
+def _blind(host: Host) -> str:
+    """Rules that have no effect are worse than none: look now, not at what was mirrored."""
+    # Where the helper can't be asked, what was mirrored last has to do.
+    with contextlib.suppress(OperationError, NetError):
+        hostnet.read(host.pk, hostnet.helper(host.pk), ["bridging"])
+    found = filters.blind([host])
+    return found[0][1] + now(" The page Filters has a button for it.") if found else ""
 
 
 def _refuse_unknown(groups: set[str]) -> None:

@@ -13,10 +13,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 from kvmweb.models import Host, Machine, Nic, SecurityGroup
 from kvmweb.models.access import NETWORKS, SEE, may
 from kvmweb.models.filters import members, memberships
-from kvmweb.operations import enforcement, filters, of_noun, security_groups
+from kvmweb.operations import enforcement, of_noun, security_groups
 from kvmweb.operations.operation import Operation
 from kvmweb.spec import security
 from kvmweb.spec.security import Rule
+from kvmweb.web.filters import notices
 from kvmweb.web.operate import Asking, arguments_of
 
 TABS = (
@@ -44,7 +45,7 @@ def index(request: HttpRequest) -> HttpResponse:
     context = {
         "groups": [(group, len(group.rules), len(nics[group.name])) for group in groups],
         "may_add": may(request.user, NETWORKS),
-        "unsupported": [sentence for host in hosts if (sentence := filters.unsupported(host))],
+        **notices(hosts),
         "area": "security_groups",
     }
     is_rows = request.GET.get("fragment") == "rows"
