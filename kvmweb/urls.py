@@ -13,7 +13,6 @@ from kvmweb.web import (
     hosts,
     jobs,
     machines,
-    networks,
     nics,
     security_groups,
     storage,
@@ -21,6 +20,8 @@ from kvmweb.web import (
 )
 from kvmweb.web.hostnet import drafts as network_drafts
 from kvmweb.web.hostnet import pages as network_pages
+from kvmweb.web.networks import forms as network_forms
+from kvmweb.web.networks import pages as networks
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="machines"), name="home"),
@@ -78,6 +79,23 @@ urlpatterns = [
         "hosts/<int:pk>/network/<slug:section>", network_pages.section, name="host_network_section"
     ),
     path("networks/", networks.index, name="networks"),
+    path("networks/create", network_forms.create, name="network_create"),
+    path("networks/<uuid:uuid>", networks.page, name="network"),
+    path("networks/<uuid:uuid>/leases", networks.page, {"tab": "leases"}, name="network_leases"),
+    path(
+        "networks/<uuid:uuid>/forwards", networks.page, {"tab": "forwards"}, name="network_forwards"
+    ),
+    path("networks/<uuid:uuid>/dns", networks.page, {"tab": "dns"}, name="network_dns"),
+    path(
+        "networks/<uuid:uuid>/portgroups",
+        networks.page,
+        {"tab": "portgroups"},
+        name="network_portgroups",
+    ),
+    path("networks/<uuid:uuid>/xml", networks.page, {"tab": "xml"}, name="network_xml"),
+    path("networks/<uuid:uuid>/jobs", networks.page, {"tab": "jobs"}, name="network_jobs"),
+    path("networks/<uuid:uuid>/edit", network_forms.edit, name="network_edit"),
+    path("networks/<uuid:uuid>/do/<slug:name>", networks.operate, name="network_operate"),
     path("networks/filters/", filters.index, name="filters"),
     path("networks/filters/add", filters.add, name="filter_add"),
     path("networks/filters/<uuid:uuid>", filters.page, name="filter"),

@@ -478,5 +478,11 @@ def facts(xml: str) -> NetworkFacts:
 
 def addresses(xml: str) -> list[str]:
     """The host's addresses in the network, with their prefixes, whatever else is in it."""
-    found = (AtAddress().get(ip) for ip in parse(xml).iterfind("ip"))
-    return [address for address in found if address]
+    return summary(xml)[1]
+
+
+def summary(xml: str) -> tuple[str, list[str]]:
+    """Mode, as in ``NetworkDocument``, and addresses. Raises ``XmlError``."""
+    tree = parse(xml)
+    found = (AtAddress().get(ip) for ip in tree.iterfind("ip"))
+    return AtMode().get(tree), [address for address in found if address]

@@ -60,6 +60,8 @@ def operate_url(operation: Operation, target: Model) -> str:
         return reverse("host_operate", args=[target.pk, operation.name])
     if operation.noun == "filters" and isinstance(target, Host):
         return reverse("filter_host_operate", args=[target.pk, operation.name])
+    if operation.noun == "networks":
+        return reverse("network_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     if operation.noun == "filters":
         return reverse("filter_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     if operation.noun == "security_groups":
