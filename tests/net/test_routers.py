@@ -38,7 +38,7 @@ while True:
 """
 ASK = """
 import socket, sys
-with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3) as wire:
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2) as wire:
     print(wire.recv(100).decode())
 """
 PYTHON = [sys.executable, "-I", "-S"]
