@@ -78,10 +78,11 @@ class Way:
 
 @dataclass(frozen=True)
 class Plan:
-    """``reasons``: why it is risky, in sentences."""
+    """``reasons``: why it is risky, in sentences; ``warnings``: what else is to be known."""
 
     steps: list[Step]
     reasons: list[str]
+    warnings: list[str]
 
     @property
     def is_risky(self) -> bool:
@@ -99,6 +100,7 @@ class Plan:
             "digest": self.digest,
             "is_risky": self.is_risky,
             "reasons": self.reasons,
+            "warnings": self.warnings,
             "steps": [
                 {
                     "action": step.action,
@@ -133,4 +135,4 @@ def make(
     ]
     steps.sort(key=lambda step: step.rank)
     reasons = risk.mark(steps, risk.path(actual, keep=way.keep, ssh=way.ssh))
-    return Plan(steps, reasons)
+    return Plan(steps, reasons, risk.leases(steps, actual))

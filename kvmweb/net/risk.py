@@ -94,3 +94,19 @@ def mark(steps: list[Step], over: dict[str, str]) -> list[str]:
         step.is_risky = bool(hit)
         reasons.update(dict.fromkeys(f"{name} carries {over[name]}." for name in hit))
     return list(reasons)
+
+
+def leases(steps: list[Step], actual: dict[str, Any]) -> list[str]:
+    """Addresses that are moved to another link though a DHCP client keeps them where they are."""
+    moved = {
+        step.args["source"]: step.args["target"]
+        for step in steps
+        if step.action == "addresses.move" and not step.args["namespace"]
+    }
+    return [
+        f"{row['address']} of {row['dev']} is a lease: let the host's DHCP client ask on "
+        f"{moved[row['dev']]} from now on, or the host loses the address when that ends."
+        for row in actual["addresses"]
+        if not row["namespace"] and row["dev"] in moved
+        and row["family"] == 4 and not row["is_permanent"]
+    ]  # fmt: skip
