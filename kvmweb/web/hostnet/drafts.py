@@ -31,6 +31,7 @@ from kvmweb.web.hostnet.kinds import (
     KINDS,
     TO_ADD,
     Kind,
+    as_typed,
     completed,
     entries,
     find,
@@ -45,7 +46,7 @@ from kvmweb.web.hosts import frame
 from kvmweb.web.operate import WAIT_SECONDS, is_htmx, status_of, submit
 
 # Pydantic puts a link's kind into the place of an error: links.0.bridge.name.
-_TAG = re.compile(r"^(links\.\d+)\.[a-z]+\b(?=\.|$)")
+_TAG = re.compile(rf"^(links\.\d+)\.(?:{'|'.join([*KINDS, 'macvtap'])})\b")
 _SECTIONS = {"ports": "switches", "mirrors": "switches", "forwards": "routes"}
 
 
@@ -186,7 +187,7 @@ class _Filling:
 
     def _start(self) -> dict[str, Any]:
         if self.old is not None:
-            return dict(self.old)
+            return as_typed(self.old)
         taken = {one["name"] for one in HostNetwork.of(self.host).actual.get("links", [])}
         taken |= {
             one["name"]
@@ -207,7 +208,7 @@ class _Filling:
         }
 
     def _typed(self, data: QueryDict) -> dict[str, Any]:
-        values = completed(self.kind, typed(self.kind.model, data, without=self.kind.without))
+        values = typed(self.kind.model, data, without=self.kind.without)
         if self.is_named:
             values["name"] = self.request.GET["name"]
             if self.kind.section in ("routes", "forwards"):
@@ -218,7 +219,9 @@ class _Filling:
 
     def _document(self, values: dict[str, Any]) -> Document:
         try:
-            entry = self.kind.model.model_validate(values).model_dump(mode="json")
+            entry = self.kind.model.model_validate(completed(self.kind, values)).model_dump(
+                mode="json"
+            )
         except ValidationError as error:
             raise _Wrong({f"*.{name}": text for name, text in sentences(error).items()}) from None
         members = self.request.POST.getlist("members") if self.kind.has_members else None

@@ -6,7 +6,7 @@ are one input with commas, a class within a class is a group, a list of classes 
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -108,6 +108,7 @@ class Shape:
     minimum: int | None = None
     maximum: int | None = None
     is_number: bool = False
+    is_optional: bool = False
 
 
 def shape_of(info: FieldInfo) -> Shape:
@@ -119,7 +120,8 @@ def _shape(annotation: Any, metadata: list[Any]) -> Shape:
     if origin is Annotated:
         return _shape(arguments[0], [*metadata, *arguments[1:]])
     if origin in (Union, UnionType):
-        return _shape(next(one for one in arguments if one is not NoneType), metadata)
+        inner = _shape(next(one for one in arguments if one is not NoneType), metadata)
+        return replace(inner, is_optional=NoneType in arguments)
     if origin is Literal:
         return Shape("select", choices=tuple(map(str, arguments)))
     if origin is list:
@@ -182,7 +184,7 @@ class Form:
         return [
             self._part(model, name, info, values, prefix)
             for name, info in model.model_fields.items()
-            if not _is_fixed(info)
+            if not is_fixed(info)
         ]
 
     def _part(
@@ -273,7 +275,7 @@ def typed(
     """What was filled in, for the model to check. What was left empty is left out."""
     found: dict[str, Any] = {}
     for name, info in model.model_fields.items():
-        if _is_fixed(info) or prefix + name in without:
+        if is_fixed(info) or prefix + name in without:
             continue
         value = _typed(shape_of(info), data, prefix + name)
         if value is not None:
@@ -293,7 +295,8 @@ def _typed(shape: Shape, data: QueryDict, path: str) -> Any:
             return {name.strip(): value.strip() for name, _equals, value in lines}
         case "group":
             assert shape.model
-            return typed(shape.model, data, prefix=f"{path}.")
+            found = typed(shape.model, data, prefix=f"{path}.")
+            return None if shape.is_optional and _is_blank(shape.model, found) else found
         case "rows":
             assert shape.model
             return [
@@ -301,6 +304,13 @@ def _typed(shape: Shape, data: QueryDict, path: str) -> Any:
                 for number in _numbers(data, path)
             ]
     return text or None
+
+
+def _is_blank(model: type[BaseModel], values: dict[str, Any]) -> bool:
+    """Whether nothing was filled in: what may be left out is left out then."""
+    return not any(
+        value and value != model.model_fields[name].get_default() for name, value in values.items()
+    )
 
 
 def _items(text: str, *, is_number: bool) -> list[Any]:
@@ -343,7 +353,7 @@ def _rows_at(values: Any, path: str) -> list[Any] | None:
     return at if isinstance(at, list) else None
 
 
-def _is_fixed(info: FieldInfo) -> bool:
+def is_fixed(info: FieldInfo) -> bool:
     """A field that can only have one value, such as a link's kind."""
     return get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1
 
