@@ -107,6 +107,10 @@ def users_sentence(group: SecurityGroup) -> str:
     return ""
 
 
+def _unsupported(machine: Machine) -> str:
+    return filters.unsupported(machine.host)
+
+
 def _names(one: SecurityGroup, name: str) -> bool:
     return one.name != name and any(rule.get("group") == name for rule in one.rules)
 
@@ -182,7 +186,7 @@ def delete(job: Job, group: SecurityGroup) -> None:
     _spread(job)
 
 
-@operation(_("Security groups"), needs=NETWORKS, icon="shield")
+@operation(_("Security groups"), needs=NETWORKS, icon="shield", unless=_unsupported)
 def assign(
     job: Job,
     machine: Machine,
@@ -198,14 +202,14 @@ def assign(
     _assign(job, machine, mac, set(groups), prevents=prevents_spoofing, addresses=addresses)
 
 
-@operation(_("Put a NIC into the group"), needs=NETWORKS, icon="plug")
+@operation(_("Put a NIC into the group"), needs=NETWORKS, icon="plug", unless=_unsupported)
 def attach(job: Job, machine: Machine, *, mac: Mac, group: GroupName) -> None:
     """Put a NIC into one more group."""
     groups, prevents, addresses = _present(machine, mac)
     _assign(job, machine, mac, {*groups, group}, prevents=prevents, addresses=addresses)
 
 
-@operation(_("Take a NIC out of the group"), needs=NETWORKS, icon="plug-off")
+@operation(_("Take a NIC out of the group"), needs=NETWORKS, icon="plug-off", unless=_unsupported)
 def detach(job: Job, machine: Machine, *, mac: Mac, group: GroupName) -> None:
     """Take a NIC out of a group; what only this group allowed is dropped."""
     groups, prevents, addresses = _present(machine, mac)
