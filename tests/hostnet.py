@@ -19,6 +19,7 @@ from kvmweb.net.client import Client
 from kvmweb.operations import hostnet
 from kvmweb.operations.operation import Operation
 from kvmweb.spec.hostnet import HostNetwork as Document
+from kvmweb.virt.errors import OperationError
 from tests.net.own_host import OwnHost
 from tests.waiting import until
 
@@ -93,7 +94,7 @@ class Followed:
     def is_followed(self) -> bool:
         try:
             mirror.helper(self.host.pk)
-        except mirror.OperationError:
+        except OperationError:
             return False
         return True
 
