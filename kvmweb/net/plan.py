@@ -135,4 +135,4 @@ def make(
     ]
     steps.sort(key=lambda step: step.rank)
     reasons = risk.mark(steps, risk.path(actual, keep=way.keep, ssh=way.ssh))
-    return Plan(steps, reasons, risk.leases(steps, actual))
+    return Plan(steps, reasons, risk.warnings(steps, actual, desired))

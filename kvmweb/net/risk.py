@@ -96,14 +96,20 @@ def mark(steps: list[Step], over: dict[str, str]) -> list[str]:
     return list(reasons)
 
 
-def leases(steps: list[Step], actual: dict[str, Any]) -> list[str]:
-    """Addresses that are moved to another link though a DHCP client keeps them where they are."""
+def warnings(steps: list[Step], actual: dict[str, Any], desired: dict[str, Any]) -> list[str]:
+    """What else is to be known of addresses that move to another link."""
     moved = {
         step.args["source"]: step.args["target"]
         for step in steps
         if step.action == "addresses.move" and not step.args["namespace"]
     }
-    return [
+    slow = [
+        f"{one['name']} passes nothing for its first {2 * (one['forward_delay'] or 15)} s: that is "
+        "how STP finds loops. Switch STP on after the uplink is in, or set a shorter forward delay."
+        for one in desired.get("links", [])
+        if one["kind"] == "bridge" and one["stp"] and one["name"] in moved.values()
+    ]
+    return slow + [
         f"{row['address']} of {row['dev']} is a lease: let the host's DHCP client ask on "
         f"{moved[row['dev']]} from now on, or the host loses the address when that ends."
         for row in actual["addresses"]
