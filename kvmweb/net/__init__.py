@@ -12,7 +12,8 @@ that have python3, ssh and sudo only.
     changes.py      steps and actions for links and ports; addresses.py: for addresses and routes
     ovs/            Open vSwitch: bridges, ports, mirrors, QoS, flow export, tables, flows, MACs
     routers/        namespaces, legs, nftables in them, dnsmasq
-    forwards.py     the host's port forwards
+    forwards.py     the host's port forwards; gates.py: past libvirt's rules; sockets.py: who
+                    listens; nftables.py: tables of ours, for routers too
     plan.py         the whole plan between actual state and document; risk.py: what is at stake
     apply.py        all or nothing, confirm, revert; journal.py, originals.py: kept on the host;
                     timer.py: the process that reverts
