@@ -25,6 +25,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_.:-]+")
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
 # dnsmasq knows no shorter lease.
 SHORTEST_LEASE = 120
+USUAL_NAT_PORTS = ("1024", "65535")
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Mode = Literal[
@@ -346,6 +347,8 @@ class AtDevices(Each):
         self._first = At("forward/@dev")
 
     def get(self, tree: Tree) -> list[Any]:
+        if tree.find("forward/pf") is not None:
+            return []  # libvirt lists a running pool's functions there
         first = self._first.get(tree)
         return super().get(tree) or ([first] if first else [])
 
@@ -353,6 +356,18 @@ class AtDevices(Each):
         if tree.find("forward") is not None:
             tree.find("forward").attrib.pop("dev", None)  # type: ignore[union-attr]
         super().put(tree, value)
+
+
+class AtNatPorts(One):
+    """Libvirt names the ports that it uses anyway while the network runs."""
+
+    def __init__(self) -> None:
+        super().__init__("forward/nat/port")
+
+    def get(self, tree: Tree) -> Tree | None:
+        found = super().get(tree)
+        is_usual = found is not None and (found.get("start"), found.get("end")) == USUAL_NAT_PORTS
+        return None if is_usual else found
 
 
 class AtOptions:
@@ -392,7 +407,7 @@ class NetworkDocument(Mapped):
     ips: Annotated[list[Ip], Each("ip")] = []
     has_guest_ipv6: Annotated[bool, At("@ipv6", no="")] = False
     nat_addresses: Annotated[NatAddresses | None, One("forward/nat/address")] = None
-    nat_ports: Annotated[NatPorts | None, One("forward/nat/port")] = None
+    nat_ports: Annotated[NatPorts | None, AtNatPorts()] = None
     is_ipv6_natted: Annotated[bool, At("forward/nat/@ipv6", no="")] = False
     routes: Annotated[list[Route], Each("route")] = []
 

@@ -127,6 +127,13 @@ def test_a_network_stands_for_its_first_address() -> None:
     assert Ip(address="fd00:100::/64").address == "fd00:100::1/64"
 
 
+def test_what_libvirt_adds_to_a_running_network_is_no_field_of_it() -> None:
+    ports = _xml("nat").replace("2000", "1024").replace("3000", "65535")
+    assert document_of(ports).nat_ports is None
+    pool = _xml("passthrough-pf").replace("<pf", "<interface dev='eth3v0'/><pf")
+    assert document_of(pool).devices == []
+
+
 def test_several_tags_make_a_trunk() -> None:
     assert Vlans(tags=[1, 2]).is_trunk
     assert not Vlans(tags=[1]).is_trunk

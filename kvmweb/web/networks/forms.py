@@ -1,5 +1,6 @@
 """Creating and editing a network: one form, its parts shown as the mode has use for them."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,7 @@ from kvmweb.spec.xml import XmlError
 from kvmweb.web.hostnet.fields import Form, Group, Input, changed_rows, typed
 from kvmweb.web.networks.pages import find
 from kvmweb.web.networks.words import ALL, EXPLAINED, FITS, MODES, SECTIONS, WORDING
-from kvmweb.web.operate import WAIT_SECONDS, status_of, submit, tell
+from kvmweb.web.operate import WAIT_SECONDS, is_htmx, status_of, submit, tell
 
 HEAVY = ("capabilities_xml", "domain_capabilities")
 # Groups that are left out where nothing in them is filled in.
@@ -109,6 +110,11 @@ class _Asked:
         self, values: dict[str, Any], errors: dict[str, str], *, status: int = 200
     ) -> HttpResponse:
         raise NotImplementedError
+
+    def shown(self, context: dict[str, Any], status: int) -> HttpResponse:
+        """Only the form, where that is what changes in the page."""
+        name = "networks/_form.html" if is_htmx(self.request) else "networks/form.html"
+        return render(self.request, name, context, status=status)
 
     def context(self, values: dict[str, Any], errors: dict[str, str]) -> dict[str, Any]:
         form = Form(NetworkDocument, values, errors, wording=WORDING)
@@ -259,7 +265,7 @@ class Creation(_Asked):
             "is_autostarted": "autostart" in self.data if is_sent else True,
             "back": reverse("networks"),
         }
-        return render(self.request, "networks/form.html", context, status=status)
+        return self.shown(context, status)
 
 
 def _free_name(host: Host) -> str:
@@ -271,7 +277,12 @@ def _free_name(host: Host) -> str:
 
 def _is_mirrored(job: Job) -> bool:
     """Libvirt's event is a moment behind the job; the network's page should be there."""
-    return Network.objects.filter(host=job.host_id, uuid=job.result["uuid"]).exists()
+    end = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < end:
+        if Network.objects.filter(host=job.host_id, uuid=job.result["uuid"]).exists():
+            return True
+        time.sleep(0.01)
+    return False
 
 
 class Editing(_Asked):
@@ -321,4 +332,4 @@ class Editing(_Asked):
             "refusal": networks.edit.refusal(self.request.user, self.network),
             "back": reverse("network", args=[self.network.uuid]),
         }
-        return render(self.request, "networks/form.html", context, status=status)
+        return self.shown(context, status)

@@ -2,29 +2,31 @@
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Q
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 from pydantic import ValidationError
 
-from kvmweb.models import Host, Job, Machine, Network, Nic
+from kvmweb.models import Host, HostNetwork, Job, Machine, Network, Nic
 from kvmweb.models.access import NETWORKS, SEE, Viewer, may
 from kvmweb.models.jobs import UNFINISHED
 from kvmweb.operations import networks, of_noun
-from kvmweb.operations.networks import users
+from kvmweb.operations.networks import ground, users
+from kvmweb.operations.networks.forwards import forwards_of
 from kvmweb.operations.operation import Operation
 from kvmweb.spec import network as spec
 from kvmweb.spec.network import NetworkDocument
 from kvmweb.spec.xml import XmlError
 from kvmweb.web.networks.words import EXPLAINED, MODES
-from kvmweb.web.operate import Asking
+from kvmweb.web.operate import Asking, arguments_of
 
 HEAVY = ("host__capabilities_xml", "host__domain_capabilities")
 TABS = (
@@ -36,7 +38,7 @@ TABS = (
     ("xml", "network_xml", _("XML")),
     ("jobs", "network_jobs", _("Jobs")),
 )
-JOBS_SHOWN = 50
+JOBS_SHOWN, ADDRESSES_SHOWN = 50, 6
 
 
 @require_safe
@@ -206,6 +208,33 @@ def _reservations(network: Network) -> list[dict[str, Any]]:
     return [one.model_dump(mode="json") for ip in document.ips for one in ip.reservations]
 
 
+def _forwards(request: HttpRequest, network: Network) -> dict[str, Any]:
+    row = HostNetwork.of(network.host)
+    there = {
+        (one["protocol"], one["port"], one["address"], one["to"]): one
+        for one in row.actual.get("forwards", [])
+    }
+    names = dict(_guests(network))
+    return {
+        "forwards": [
+            {
+                "forward": one,
+                "guest": names.get(one.to, ""),
+                "seen": there.get((one.protocol, one.port, one.address, one.to)),
+            }
+            for one in forwards_of(network)
+        ],
+        "problem": row.problem,
+        "is_read": bool(row.actual),
+        "outside": [
+            one["address"].partition("/")[0]
+            for one in ground.addresses(network.host)
+            if one["scope"] == "global" and one["dev"] != network.bridge
+        ][:ADDRESSES_SHOWN],
+        "forward_refusal": networks.add_forward.refusal(request.user, network),
+    }
+
+
 def _plain(request: HttpRequest, network: Network) -> dict[str, Any]:
     return {}
 
@@ -226,7 +255,7 @@ def _jobs(request: HttpRequest, network: Network) -> dict[str, Any]:
 TAB_CONTEXTS = {
     "overview": _overview,
     "leases": _leases,
-    "forwards": _plain,
+    "forwards": _forwards,
     "dns": _plain,
     "portgroups": _plain,
     "xml": _xml,
@@ -243,7 +272,26 @@ def operate(request: HttpRequest, uuid: UUID, name: str) -> HttpResponse:
     back = reverse("network", args=[uuid])
     if operation in (networks.stop, networks.restart, networks.delete):
         return _cutting(request, operation, network, back).answer()
-    return Asking(request, operation, network, back=back).answer()
+    template, extra = "operations/_form.html", {}
+    if operation in (networks.add_forward, networks.add_reservation):
+        template, extra = "networks/_add.html", {"guests": _guests(network)}
+    asking = Asking(request, operation, network, back=back, template=template, extra=extra)
+    return replace(asking, read=_filled).answer()
+
+
+def _filled(operation: Operation, data: QueryDict) -> dict[str, Any]:
+    """What was left empty was not said."""
+    found = arguments_of(operation, data)
+    return {name: value for name, value in found.items() if value != ""}
+
+
+def _guests(network: Network) -> list[tuple[str, str]]:
+    """Addresses of guests that are known, each with whose it is."""
+    owners = dict(users.nics(network).values_list("mac", "machine__name"))
+    found = {one["address"]: one["name"] or owners.get(one["mac"]) for one in network.leases}
+    for one in _reservations(network):
+        found.setdefault(one["address"], one["name"] or owners.get(one["mac"]))
+    return [(address, name or "") for address, name in found.items()]
 
 
 def _cutting(request: HttpRequest, operation: Operation, network: Network, back: str) -> Asking:

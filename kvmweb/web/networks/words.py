@@ -40,8 +40,8 @@ LABELS: Words = {
     "is_managed": _("Take the functions from the host's driver and give them back"),
     "bridge": _("Bridge"),
     "virtualport": _("Kind of the bridge"),
-    "ips": _("Addresses"),
-    "Ip.address": _("Network"),
+    "ips": _("Subnets"),
+    "Ip.address": _("Address and prefix"),
     "ranges": _("DHCP ranges"),
     "Range.start": _("Start"),
     "Range.end": _("End"),
@@ -108,8 +108,8 @@ LABELS: Words = {
 }
 HINTS: Words = {
     "devices": _("Separated by commas."),
-    "Ip.address": _("The host's address, like 192.168.100.1/24. A network stands for its first."),
-    "lease_seconds": _("Empty: an hour; 0: for ever."),
+    "Ip.address": _("The host's own, like 192.168.100.1/24, or fd00:100::1/64 for IPv6."),
+    "Reservation.lease_seconds": _("0: for ever."),
     "Reservation.mac": _("For IPv4."),
     "Reservation.name": _("The guest is told it."),
     "tftp_root": _("A directory on the host from which machines boot."),
@@ -155,7 +155,6 @@ WORDING = Wording(
     CHOICES,
     basic={
         "Ip": ("address", "ranges"),
-        "Range": ("start", "end"),
         "Reservation": ("mac", "address", "name"),
         "Route": ("to", "gateway"),
         "Srv": ("service", "protocol", "target", "port"),
@@ -208,7 +207,7 @@ SECTIONS = (
         ("mode", "devices", "physical_function", "bridge", "virtualport", "is_managed"),
         is_open=True,
     ),
-    Section("addresses", _("Addresses and DHCP"), ("ips", "has_guest_ipv6"), is_open=True),
+    Section("addresses", _("Addresses and DHCP"), ("ips",), is_open=True),
     Section(
         "dns",
         _("DNS"),
@@ -228,8 +227,8 @@ SECTIONS = (
         "bridge",
         _("Bridge"),
         (
-            "mtu", "stp", "forward_delay", "is_isolating_ports", "zone", "mac_table_manager",
-            "dnsmasq_options",
+            "mtu", "stp", "forward_delay", "is_isolating_ports", "has_guest_ipv6", "zone",
+            "mac_table_manager", "dnsmasq_options",
         ),
     ),
 )  # fmt: skip
