@@ -130,9 +130,12 @@ def create(
     rules: Rules = [EVERYTHING_OUT],  # noqa: B006
 ) -> None:
     """A security group. Without rules of its own it lets everything out and nothing in."""
-    group = SecurityGroup.objects.create(
-        name=name, description=description, rules=[rule.model_dump() for rule in rules]
+    plain = [rule.model_dump() for rule in rules]
+    group, is_new = SecurityGroup.objects.get_or_create(
+        name=name, defaults={"description": description, "rules": plain}
     )
+    if not is_new:
+        raise OperationError(_("There is a security group named %s already.") % name, field="name")
     job.result = {"uuid": str(group.uuid), "name": name}
     announce(group.topic, "security-groups")
 
