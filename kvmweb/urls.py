@@ -18,8 +18,10 @@ from kvmweb.web import (
     storage,
     users,
 )
-from kvmweb.web.hostnet import drafts as network_drafts
-from kvmweb.web.hostnet import pages as network_pages
+from kvmweb.web.hostnet import editor as hostnet_editor
+from kvmweb.web.hostnet import forms as hostnet_forms
+from kvmweb.web.hostnet import pages as hostnet_pages
+from kvmweb.web.hostnet import plans as hostnet_plans
 from kvmweb.web.networks import forms as network_forms
 from kvmweb.web.networks import pages as networks
 
@@ -55,28 +57,28 @@ urlpatterns = [
     path("hosts/<int:pk>/devices", hosts.page, {"tab": "devices"}, name="host_devices"),
     path("hosts/<int:pk>/xml", hosts.page, {"tab": "xml"}, name="host_xml"),
     path("hosts/<int:pk>/do/<slug:name>", hosts.operate, name="host_operate"),
-    path("hosts/<int:pk>/network", network_pages.section, name="host_network"),
-    path("hosts/<int:pk>/network/banner", network_pages.banner, name="hostnet_banner"),
-    path("hosts/<int:pk>/network/form", network_drafts.form, name="hostnet_form"),
-    path("hosts/<int:pk>/network/delete", network_drafts.delete, name="hostnet_delete"),
-    path("hosts/<int:pk>/network/offload", network_drafts.offload, name="hostnet_offload"),
-    path("hosts/<int:pk>/network/edit", network_drafts.editor, name="hostnet_editor"),
-    path("hosts/<int:pk>/network/export", network_pages.export, name="hostnet_export"),
-    path("hosts/<int:pk>/network/plans/<uuid:job>", network_drafts.plan, name="hostnet_plan"),
+    path("hosts/<int:pk>/network", hostnet_pages.section, name="host_network"),
+    path("hosts/<int:pk>/network/banner", hostnet_pages.banner, name="hostnet_banner"),
+    path("hosts/<int:pk>/network/form", hostnet_forms.form, name="hostnet_form"),
+    path("hosts/<int:pk>/network/delete", hostnet_forms.delete, name="hostnet_delete"),
+    path("hosts/<int:pk>/network/offload", hostnet_forms.offload, name="hostnet_offload"),
+    path("hosts/<int:pk>/network/edit", hostnet_editor.editor, name="hostnet_editor"),
+    path("hosts/<int:pk>/network/export", hostnet_pages.export, name="hostnet_export"),
+    path("hosts/<int:pk>/network/plans/<uuid:job>", hostnet_plans.plan, name="hostnet_plan"),
     path(
-        "hosts/<int:pk>/network/plans/<uuid:job>/apply", network_drafts.apply, name="hostnet_apply"
+        "hosts/<int:pk>/network/plans/<uuid:job>/apply", hostnet_plans.apply, name="hostnet_apply"
     ),
     path(
         "hosts/<int:pk>/network/plans/<uuid:job>/again",
-        network_drafts.replan,
+        hostnet_plans.replan,
         name="hostnet_replan",
     ),
-    path("hosts/<int:pk>/network/changes/<uuid:key>", network_pages.change, name="hostnet_change"),
-    path("hosts/<int:pk>/network/do/<slug:name>", network_pages.operate, name="hostnet_operate"),
-    path("hosts/<int:pk>/network/ask/<slug:name>", network_pages.ask, name="hostnet_ask"),
-    path("hosts/<int:pk>/network/answers/<uuid:job>", network_pages.answer, name="hostnet_answer"),
+    path("hosts/<int:pk>/network/changes/<uuid:key>", hostnet_pages.change, name="hostnet_change"),
+    path("hosts/<int:pk>/network/do/<slug:name>", hostnet_pages.operate, name="hostnet_operate"),
+    path("hosts/<int:pk>/network/ask/<slug:name>", hostnet_pages.ask, name="hostnet_ask"),
+    path("hosts/<int:pk>/network/answers/<uuid:job>", hostnet_pages.answer, name="hostnet_answer"),
     path(
-        "hosts/<int:pk>/network/<slug:section>", network_pages.section, name="host_network_section"
+        "hosts/<int:pk>/network/<slug:section>", hostnet_pages.section, name="host_network_section"
     ),
     path("networks/", networks.index, name="networks"),
     path("networks/create", network_forms.create, name="network_create"),

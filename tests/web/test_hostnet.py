@@ -132,9 +132,8 @@ def charlie(db: None) -> User:
 def _no_waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no agent, a job is finished by the test."""
     seconds = 30 if "followed" in request.fixturenames else 0
-    monkeypatch.setattr("kvmweb.web.hostnet.drafts.WAIT_SECONDS", seconds)
-    monkeypatch.setattr("kvmweb.web.hostnet.pages.WAIT_SECONDS", seconds)
-    monkeypatch.setattr("kvmweb.web.operate.WAIT_SECONDS", seconds)
+    for module in ("hostnet.drafts", "hostnet.pages", "hostnet.plans", "operate"):
+        monkeypatch.setattr(f"kvmweb.web.{module}.WAIT_SECONDS", seconds)
 
 
 @pytest.fixture
