@@ -135,6 +135,11 @@ _REASONS = [
         "deploy/README.md for the line in sudoers.",
     ),
     (
+        r"no new privileges",
+        "sudo can't work on {host}: the site's service runs with NoNewPrivileges=yes. See the unit "
+        "of the agent in deploy/systemd.",
+    ),
+    (
         r"(is not in the sudoers file|not allowed to (execute|run))",
         "sudo on {host} does not let the site's user run the helper: see deploy/README.md for the "
         "line in sudoers.",

@@ -33,6 +33,7 @@ def saying(text: str, where: str = "far") -> Launch:
     [
         ("sudo: a password is required\n", "sudo on far asks for a password"),
         ("sudo: a terminal is required to read the password\n", "sudo on far asks for a password"),
+        ('sudo: The "no new privileges" flag is set, which\n', "runs with NoNewPrivileges=yes"),
         ("bob is not in the sudoers file.\n", "sudo on far does not let the site's user"),
         ("sudo: command not found\n", "far has no sudo"),
         ("bash: line 1: python3: command not found\n", "far has no python3"),
