@@ -140,7 +140,7 @@ class AtLease:
         lease.set("unit", unit)
 
 
-class Range(Mapped):
+class DhcpRange(Mapped):
     start: Annotated[Address, At("@start")]
     end: Annotated[Address, At("@end")]
     lease_seconds: Annotated[Seconds, AtLease()] = None
@@ -149,7 +149,7 @@ class Range(Mapped):
         return (self.start, self.end)
 
 
-class Reservation(Mapped):
+class ReservedAddress(Mapped):
     """An address for one guest, known by MAC address (IPv4), client identifier (IPv6) or name."""
 
     mac: Annotated[Mac | None, At("@mac")] = None
@@ -170,8 +170,8 @@ class Ip(Mapped):
     """
 
     address: Annotated[Annotated[str, AfterValidator(gateway)], AtAddress()]
-    ranges: Annotated[list[Range], Each("dhcp/range")] = []
-    reservations: Annotated[list[Reservation], Each("dhcp/host")] = []
+    ranges: Annotated[list[DhcpRange], Each("dhcp/range")] = []
+    reservations: Annotated[list[ReservedAddress], Each("dhcp/host")] = []
     tftp_root: Annotated[str, At("tftp/@root", is_whole=True)] = ""
     boot_file: Annotated[str, At("dhcp/bootp/@file", is_whole=True)] = ""
     boot_server: Annotated[DnsName, At("dhcp/bootp/@server")] = ""
@@ -221,7 +221,7 @@ class Txt(Mapped):
     value: Annotated[str, At("@value"), Field(min_length=1)]
 
 
-class Route(Mapped):
+class StaticRoute(Mapped):
     """A static route of the host to what lies behind a machine of the network."""
 
     to: Annotated[Subnet, AtAddress()]
@@ -409,7 +409,7 @@ class NetworkDocument(Mapped):
     nat_addresses: Annotated[NatAddresses | None, One("forward/nat/address")] = None
     nat_ports: Annotated[NatPorts | None, AtNatPorts()] = None
     is_ipv6_natted: Annotated[bool, At("forward/nat/@ipv6", no="")] = False
-    routes: Annotated[list[Route], Each("route")] = []
+    routes: Annotated[list[StaticRoute], Each("route")] = []
 
     domain: Annotated[DnsName, At("domain/@name", is_whole=True)] = ""
     is_domain_local: Annotated[bool, At("domain/@localOnly", no="")] = False
