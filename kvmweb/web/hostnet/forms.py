@@ -21,7 +21,7 @@ from kvmweb.web.hostnet.drafts import (
     say_moved,
     to_plan,
 )
-from kvmweb.web.hostnet.fields import Choices, Form, changed_rows, typed
+from kvmweb.web.hostnet.fields import Choices, Form
 from kvmweb.web.hostnet.kinds import (
     KINDS,
     Kind,
@@ -34,6 +34,7 @@ from kvmweb.web.hostnet.kinds import (
     removed,
     written,
 )
+from kvmweb.web.hostnet.typed import changed_rows, typed
 from kvmweb.web.hosts import frame
 from kvmweb.web.operate import is_htmx
 

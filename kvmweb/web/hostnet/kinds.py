@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from kvmweb.spec import hostnet as spec
 from kvmweb.spec.hostnet_edits import Document, put, with_link, with_members, without_link
-from kvmweb.web.hostnet.fields import is_fixed
+from kvmweb.web.hostnet.shapes import is_fixed
 
 Text = str | Promise
 

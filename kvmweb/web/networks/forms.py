@@ -21,7 +21,8 @@ from kvmweb.spec import network as spec
 from kvmweb.spec.network import NetworkDocument
 from kvmweb.spec.subnets import free_ipv4, free_ipv6, other_half
 from kvmweb.spec.xml import XmlError
-from kvmweb.web.hostnet.fields import Form, Group, Input, changed_rows, typed
+from kvmweb.web.hostnet.fields import Form, Group, Input
+from kvmweb.web.hostnet.typed import changed_rows, typed
 from kvmweb.web.networks.pages import find
 from kvmweb.web.networks.words import ALL, EXPLAINED, FITS, MODES, SECTIONS, WORDING
 from kvmweb.web.operate import WAIT_SECONDS, is_htmx, status_of, submit, tell
