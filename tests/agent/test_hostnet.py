@@ -11,7 +11,7 @@ import pytest
 
 from kvmweb.agent.hostnet import NetLink, has_network
 from kvmweb.mirror import hostnet as mirror
-from kvmweb.models import ChangeState, Host, HostNetwork, Job, NetworkChange
+from kvmweb.models import ChangeState, Host, HostNetwork, Job, JobState, NetworkChange
 from kvmweb.net.client import Client
 from kvmweb.operations import hostnet
 from tests.conftest import Stage
@@ -162,6 +162,29 @@ class TestStoppedInTheMiddle:
         assert (change.token, change.state) == (done["token"], ChangeState.UNCONFIRMED)
         assert change.deadline is not None
         followed.finish(hostnet.revert.submit(followed.alice, followed.host))
+
+
+def test_a_helper_killed_in_the_middle_of_a_plan_leaves_nothing_half_made(
+    followed: Followed,
+) -> None:
+    """The next one undoes what that had done, and the site says so."""
+    before = followed.own.dump()
+    many = [{"kind": "bridge", "name": f"many{number}"} for number in range(400)]
+    document = {"links": many}
+    plan = followed.finish(
+        hostnet.preview.submit(followed.alice, followed.host, {"document": document})
+    )
+    client = mirror.helper(followed.host.pk)
+    arguments = {"document": document, "digest": plan.result["digest"]}
+    job = hostnet.apply.submit(followed.alice, followed.host, arguments)
+    until(lambda: [*followed.own.state.glob("*.journal")], what="the helper to have begun")
+    os.kill(client._process.pid, signal.SIGKILL)
+    job = followed.stage.finish(job)
+    assert job.state == JobState.FAILED, job.state
+    until(lambda: followed.last.state == ChangeState.REVERTED, what="the change to be settled")
+    assert "undone" in followed.last.note
+    assert followed.row.desired == {}
+    until(lambda: followed.own.dump() == before, what="the host to be as it was")
 
 
 def test_after_a_reboot_what_we_made_is_made_again(followed: Followed) -> None:
