@@ -16,7 +16,10 @@ from kvmweb.models.filters import members, memberships
 from kvmweb.operations import enforcement, of_noun, security_groups
 from kvmweb.operations.operation import Operation
 from kvmweb.spec import security
+from kvmweb.spec.nics import interfaces
+from kvmweb.spec.nwfilter import reference_of
 from kvmweb.spec.security import Rule
+from kvmweb.spec.xml import parse
 from kvmweb.web.filters import notices
 from kvmweb.web.operate import Asking, arguments_of
 
@@ -278,7 +281,7 @@ def _assigning(request: HttpRequest, machine: Machine, nic: Nic) -> HttpResponse
             "begun": {
                 "groups": groups,
                 "prevents_spoofing": is_prevented,
-                "addresses": known,
+                "addresses": _given(machine, nic.mac) or known,
             },
         },
         read=lambda operation, data: {
@@ -287,6 +290,15 @@ def _assigning(request: HttpRequest, machine: Machine, nic: Nic) -> HttpResponse
             "addresses": data.get("addresses", "").replace(",", " ").split(),
         },
     ).answer()
+
+
+def _given(machine: Machine, mac: str) -> list[str]:
+    """The addresses that spoofing is prevented for."""
+    found = next((one for one in interfaces(parse(machine.xml)) if one.mac.lower() == mac), None)
+    reference = found.tree.find("filterref") if found is not None else None
+    if reference is None:
+        return []
+    return [value for name, value in reference_of(reference).parameters if name == "IP"]
 
 
 def _detaching(request: HttpRequest, machine: Machine, nic: Nic) -> HttpResponse:

@@ -230,6 +230,18 @@ class TestForms:
             "addresses": ["10.0.0.7", "10.0.0.8"],
         }
 
+    def test_the_addresses_given_before_are_there_again(self, admin: Client, nic: Nic) -> None:
+        machine = nic.machine
+        machine.xml = machine.xml.replace(
+            "<source network='default'/>",
+            "<source network='default'/><filterref filter='x'><parameter name='IP'"
+            " value='10.0.0.8'/><parameter name='IP' value='10.0.0.9'/></filterref>",
+        )
+        machine.save()
+        address = f"/machines/{machine.uuid}/security_groups/assign?mac={MAC}"
+        tree = _tree(admin.get(address, headers=HTMX))
+        assert tree.get_element_by_id("input-addresses").get("value") == "10.0.0.8 10.0.0.9"
+
     def test_a_nic_is_taken_out(self, admin: Client, nic: Nic) -> None:
         address = f"/machines/{nic.machine.uuid}/security_groups/detach?mac={MAC}&group=db"
         assert "Take web1 out of db?" in _shown(admin.get(address, headers=HTMX))
