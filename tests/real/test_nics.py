@@ -168,6 +168,11 @@ def bench(
             dom.detachDeviceFlags(etree.tostring(card, encoding="unicode"), cards.LIVE)
             until(lambda mac=mac: found.xml(mac) is None, what=f"{mac} to be unplugged")
     witness.defineXML(before)
+    card = found.xml()
+    assert card is not None
+    for link in card.findall("link"):
+        link.set("state", "up")
+        dom.updateDeviceFlags(etree.tostring(card, encoding="unicode"), cards.LIVE)
     until(lambda: "eth1" not in guest.run("ls /sys/class/net")[0], what="only eth0 to be left")
 
 
@@ -268,16 +273,16 @@ def test_a_card_moves_between_networks_while_the_guest_runs(bench: Bench) -> Non
 
 
 def test_what_a_running_machine_can_not_take_waits_for_its_next_start(bench: Bench) -> None:
-    job = bench.do(nics.edit, nic=MAC, source="ovs:br-int", mtu=1400, is_isolated=True)
+    job = bench.do(nics.edit, nic=MAC, source="ovs:br-int", mtu=1400, coalesce_frames=7)
     assert {"mtu", "source"} <= set(job.result["pending"])
-    assert "is_isolated" not in job.result["pending"]
+    assert "coalesce_frames" not in job.result["pending"]
     assert "next start" in job.result["note"]
     assert bench.of("source/@network") == "lan"
-    assert bench.of("port/@isolated") == "yes"
+    assert bench.of("coalesce/rx/frames/@max") == "7"
     assert bench.of("source/@bridge", inactive=True) == "br-int"
     assert bench.of("virtualport/@type", inactive=True) == "openvswitch"
     assert bench.of("mtu/@size", inactive=True) == "1400"
-    bench.do(nics.edit, nic=MAC, source="network:lan", mtu=None, is_isolated=None)
+    bench.do(nics.edit, nic=MAC, source="network:lan", mtu=None, coalesce_frames=None)
     assert bench.of("mtu/@size", inactive=True) == ""
     assert bench.xml(inactive=True).find("virtualport") is None  # type: ignore[union-attr]
     assert bench.of("driver/host/@csum", inactive=True) == "", "what the site set goes by itself"
@@ -403,14 +408,24 @@ def test_addresses_come_from_the_agent_from_leases_and_from_arp(bench: Bench) ->
 
     leased = until(lambda: bench.guest.address("eth0"))
     until(lambda: seen(MAC).get(leased) == "agent", what="the agent to be heard")
-    bench.guest.run("kill -STOP $(pidof qemu-ga)")
+    bench.guest.run("kill -STOP $(cat /run/agent.pid)")
     try:
         mac = bench.do(nics.add, source="bridge:nic-br").result["nic"]
+        until(lambda: bench.guest.run("ls /run/udhcpc.eth1")[1] == 0, what="DHCP to be tried")
+        # On its way out the DHCP client takes all addresses away.
+        bench.guest.run("dhcp=$(cat /run/udhcpc.eth1); kill $dhcp; while kill -0 $dhcp; do :; done")
+        bench.guest.run("ip addr add 10.66.9.7/24 dev eth1")
+        until(lambda: "eth1" in bench.guest.run("ip route")[0])
+        bench.ip("neigh", "flush", "all")
+        bench.switch.execute("ping", "-c1", "-W5", "10.66.9.7")
         # An agent that does not answer costs its own machine a while, and nobody else anything.
         until(lambda: seen(MAC).get(leased) == "lease", seconds=30, what="the lease to be seen")
+        until(lambda: seen(mac) == {"10.66.9.7": "arp"}, seconds=30, what="ARP to be seen")
     finally:
-        bench.guest.run("kill -CONT $(pidof qemu-ga)")
-    assert mac
+        bench.guest.run("kill -CONT $(cat /run/agent.pid)")
+    # Any change of the machine is a reason to ask it again.
+    bench.do(nics.set_link, nic=MAC, up=False)
+    until(lambda: seen(mac) == {"10.66.9.7": "agent"}, what="the agent to be asked again")
 
 
 def test_every_card_of_the_emulator_is_offered_and_starts(

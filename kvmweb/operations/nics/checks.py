@@ -102,6 +102,7 @@ def _all(machine: Machine, interface: Interface, changes: dict[str, Any]) -> Fou
     yield from _source(machine, wanted, changes)
     yield from _vlans(machine, wanted)
     yield from _bandwidth(wanted)
+    yield from _isolated(wanted)
     yield from _filter(machine, interface, wanted, changes)
     yield from _only_virtio(wanted, changes)
     yield from _user_mode(wanted, changes)
@@ -203,6 +204,12 @@ def _bandwidth(wanted: dict[str, Any]) -> Found:
                 )
     if wanted["in_floor"] and kind != "network":
         yield "in_floor", _("Only a virtual network can keep a share free.")
+
+
+def _isolated(wanted: dict[str, Any]) -> Found:
+    kind = wanted["source"].partition(":")[0]
+    if wanted["is_isolated"] and kind not in ("network", "bridge"):
+        yield "is_isolated", _("Only ports of Linux bridges can be isolated.")
 
 
 def _filter(
