@@ -8,8 +8,10 @@ that have python3, ssh and sudo only.
     rtnetlink.py    the kernel's messages; kinds.py: kinds of links; ethtool.py, tuntap.py: ioctls;
                     namespaces.py; features.py: what a kernel can do
     links.py        links, addresses, routes, bridges, ports as they are (kernel.py decodes them);
-                    linkchecks.py, linkplan.py (over ground.py): what can't be, and the steps
-    changes.py      steps and actions for links and ports; addresses.py: for addresses and routes
+                    linkchecks.py, linkplan.py with linkremovals.py, portplan.py, routeplan.py
+                    (over ground.py): what can't be, and the steps
+    changes.py      steps and actions for links and ports; addresses.py: for addresses and routes;
+                    moves.py: from one link to another; put_back.py: what the kernel dropped
     ovs/            Open vSwitch: bridges, ports, mirrors, QoS, flow export, tables, flows, MACs
     routers/        namespaces, legs, nftables in them, dnsmasq
     forwards.py     the host's port forwards; gates.py: past libvirt's rules; sockets.py: who

@@ -194,6 +194,11 @@ def _sort_vlans(where: Row, spec: bytes) -> None:
             where["untagged"] += several
 
 
+def names(kernel: Rtnetlink) -> dict[int, str]:
+    """Of all links, by number."""
+    return {row["index"]: row["name"] for row in links(kernel)}
+
+
 def name_links(rows: list[Row]) -> None:
     """Numbers of links of the same namespace become names; of another one's they stay."""
     names = {row["index"]: row["name"] for row in rows}
