@@ -13,13 +13,17 @@ from kvmweb.web import (
     hosts,
     jobs,
     machines,
-    networks,
+    nics,
     security_groups,
     storage,
     users,
 )
-from kvmweb.web.hostnet import drafts as network_drafts
-from kvmweb.web.hostnet import pages as network_pages
+from kvmweb.web.hostnet import editor as hostnet_editor
+from kvmweb.web.hostnet import forms as hostnet_forms
+from kvmweb.web.hostnet import pages as hostnet_pages
+from kvmweb.web.hostnet import plans as hostnet_plans
+from kvmweb.web.networks import forms as network_forms
+from kvmweb.web.networks import pages as networks
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="machines"), name="home"),
@@ -43,42 +47,68 @@ urlpatterns = [
     path("machines/<uuid:uuid>/screen", consoles.page, name="console"),
     path("machines/<uuid:uuid>/ticket", consoles.ticket, name="console_ticket"),
     path("machines/<uuid:uuid>/do/<slug:name>", machines.operate, name="machine_operate"),
+    path("machines/<uuid:uuid>/nics/add", nics.add, name="nic_add"),
+    path("machines/<uuid:uuid>/nics/<str:key>/edit", nics.edit, name="nic_edit"),
+    path("machines/<uuid:uuid>/nics/<str:key>/remove", nics.remove, name="nic_remove"),
+    path("machines/<uuid:uuid>/nics/<str:key>/link", nics.link, name="nic_link"),
     path("hosts/", hosts.index, name="hosts"),
     path("hosts/add", hosts.add, name="host_add"),
     path("hosts/<int:pk>", hosts.page, name="host"),
     path("hosts/<int:pk>/devices", hosts.page, {"tab": "devices"}, name="host_devices"),
     path("hosts/<int:pk>/xml", hosts.page, {"tab": "xml"}, name="host_xml"),
     path("hosts/<int:pk>/do/<slug:name>", hosts.operate, name="host_operate"),
-    path("hosts/<int:pk>/network", network_pages.section, name="host_network"),
-    path("hosts/<int:pk>/network/banner", network_pages.banner, name="hostnet_banner"),
-    path("hosts/<int:pk>/network/form", network_drafts.form, name="hostnet_form"),
-    path("hosts/<int:pk>/network/delete", network_drafts.delete, name="hostnet_delete"),
-    path("hosts/<int:pk>/network/offload", network_drafts.offload, name="hostnet_offload"),
-    path("hosts/<int:pk>/network/edit", network_drafts.editor, name="hostnet_editor"),
-    path("hosts/<int:pk>/network/export", network_pages.export, name="hostnet_export"),
-    path("hosts/<int:pk>/network/plans/<uuid:job>", network_drafts.plan, name="hostnet_plan"),
+    path("hosts/<int:pk>/network", hostnet_pages.section, name="host_network"),
+    path("hosts/<int:pk>/network/banner", hostnet_pages.banner, name="hostnet_banner"),
+    path("hosts/<int:pk>/network/form", hostnet_forms.form, name="hostnet_form"),
+    path("hosts/<int:pk>/network/delete", hostnet_forms.delete, name="hostnet_delete"),
+    path("hosts/<int:pk>/network/offload", hostnet_forms.offload, name="hostnet_offload"),
+    path("hosts/<int:pk>/network/edit", hostnet_editor.editor, name="hostnet_editor"),
+    path("hosts/<int:pk>/network/export", hostnet_pages.export, name="hostnet_export"),
+    path("hosts/<int:pk>/network/plans/<uuid:job>", hostnet_plans.plan, name="hostnet_plan"),
     path(
-        "hosts/<int:pk>/network/plans/<uuid:job>/apply", network_drafts.apply, name="hostnet_apply"
+        "hosts/<int:pk>/network/plans/<uuid:job>/apply", hostnet_plans.apply, name="hostnet_apply"
     ),
     path(
         "hosts/<int:pk>/network/plans/<uuid:job>/again",
-        network_drafts.replan,
+        hostnet_plans.replan,
         name="hostnet_replan",
     ),
-    path("hosts/<int:pk>/network/changes/<uuid:key>", network_pages.change, name="hostnet_change"),
-    path("hosts/<int:pk>/network/do/<slug:name>", network_pages.operate, name="hostnet_operate"),
-    path("hosts/<int:pk>/network/ask/<slug:name>", network_pages.ask, name="hostnet_ask"),
-    path("hosts/<int:pk>/network/answers/<uuid:job>", network_pages.answer, name="hostnet_answer"),
+    path("hosts/<int:pk>/network/changes/<uuid:key>", hostnet_pages.change, name="hostnet_change"),
+    path("hosts/<int:pk>/network/do/<slug:name>", hostnet_pages.operate, name="hostnet_operate"),
+    path("hosts/<int:pk>/network/ask/<slug:name>", hostnet_pages.ask, name="hostnet_ask"),
+    path("hosts/<int:pk>/network/answers/<uuid:job>", hostnet_pages.answer, name="hostnet_answer"),
     path(
-        "hosts/<int:pk>/network/<slug:section>", network_pages.section, name="host_network_section"
+        "hosts/<int:pk>/network/<slug:section>", hostnet_pages.section, name="host_network_section"
     ),
     path("networks/", networks.index, name="networks"),
+    path("networks/create", network_forms.create, name="network_create"),
+    path("networks/<uuid:uuid>", networks.page, name="network"),
+    path("networks/<uuid:uuid>/leases", networks.page, {"tab": "leases"}, name="network_leases"),
+    path(
+        "networks/<uuid:uuid>/forwards", networks.page, {"tab": "forwards"}, name="network_forwards"
+    ),
+    path("networks/<uuid:uuid>/dns", networks.page, {"tab": "dns"}, name="network_dns"),
+    path(
+        "networks/<uuid:uuid>/portgroups",
+        networks.page,
+        {"tab": "portgroups"},
+        name="network_portgroups",
+    ),
+    path("networks/<uuid:uuid>/xml", networks.page, {"tab": "xml"}, name="network_xml"),
+    path("networks/<uuid:uuid>/jobs", networks.page, {"tab": "jobs"}, name="network_jobs"),
+    path("networks/<uuid:uuid>/edit", network_forms.edit, name="network_edit"),
+    path("networks/<uuid:uuid>/do/<slug:name>", networks.operate, name="network_operate"),
     path("networks/filters/", filters.index, name="filters"),
     path("networks/filters/add", filters.add, name="filter_add"),
     path("networks/filters/<uuid:uuid>", filters.page, name="filter"),
     path("networks/filters/<uuid:uuid>/users", filters.page, {"tab": "users"}, name="filter_users"),
     path("networks/filters/<uuid:uuid>/xml", filters.page, {"tab": "xml"}, name="filter_xml"),
     path("networks/filters/<uuid:uuid>/do/<slug:name>", filters.operate, name="filter_operate"),
+    path(
+        "networks/filters/hosts/<int:pk>/do/<slug:name>",
+        filters.operate_host,
+        name="filter_host_operate",
+    ),
     path("networks/groups/", security_groups.index, name="security_groups"),
     path("networks/groups/add", security_groups.add, name="security_group_add"),
     path("networks/groups/<uuid:uuid>", security_groups.page, name="security_group"),
@@ -94,7 +124,9 @@ urlpatterns = [
         {"tab": "filter"},
         name="security_group_filter",
     ),
-    path("networks/groups/<uuid:uuid>/attach", security_groups.attach, name="security_group_attach"),
+    path(
+        "networks/groups/<uuid:uuid>/attach", security_groups.attach, name="security_group_attach"
+    ),
     path(
         "networks/groups/<uuid:uuid>/do/<slug:name>",
         security_groups.operate,

@@ -16,7 +16,7 @@ from kvmweb.models import Host, HostState, Job, Machine, Role, User
 from kvmweb.net.client import Client
 from kvmweb.virt import connections
 from tests import dumps
-from tests.hostnet import OwnNetwork, own_network
+from tests.hostnet import Followed, OwnNetwork, followed_network, own_network
 from tests.net.own_host import OwnHost
 from tests.nodes import Lab
 from tests.site import Site
@@ -146,6 +146,16 @@ def own_host() -> Iterator[tuple[OwnHost, Client]]:
 def network(own_host: tuple[OwnHost, Client], db: None) -> Iterator[OwnNetwork]:
     """A host whose network can be changed, without an agent."""
     with own_network(*own_host) as found:
+        yield found
+
+
+@pytest.fixture
+def followed(
+    agent: Stage, own_host: tuple[OwnHost, Client], settings: Settings
+) -> Iterator[Followed]:
+    """A host whose network the agent follows and changes."""
+    settings.NET_PREFIX = own_host[0].prefix
+    with followed_network(agent, *own_host) as found:
         yield found
 
 

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvmweb.agent import worker
+from kvmweb.agent.hostnet import NetLink
 from kvmweb.mirror import hostnet as mirror
-from kvmweb.models import Host, HostNetwork, HostState, Job, JobState, NetworkChange, User
+from kvmweb.models import Host, HostNetwork, HostState, Job, JobState, NetworkChange, Role, User
 from kvmweb.net.client import Client
 from kvmweb.operations import hostnet
 from kvmweb.operations.operation import Operation
 from kvmweb.spec.hostnet import HostNetwork as Document
+from kvmweb.virt.errors import OperationError
 from tests.net.own_host import OwnHost
+from tests.waiting import until
 
 # libvirt is not there: only the helper is asked.
 NOWHERE = "qemu+unix:///system?socket=/nowhere"
@@ -66,6 +69,70 @@ class OwnNetwork:
         return link in {line.split(": ")[1].split("@")[0] for line in lines}
 
 
+class Followed:
+    """A host in a namespace of its own, followed by an agent that can be stopped and started."""
+
+    def __init__(self, stage: Any, own: OwnHost) -> None:
+        self.stage, self.own = stage, own
+        self.host = stage.connect("lab", NOWHERE)
+        self.alice = User.objects.create(username="alice", role=Role.ADMINISTRATOR)
+        self.link: NetLink | None = None
+
+    @property
+    def row(self) -> HostNetwork:
+        return HostNetwork.of(self.host)
+
+    @property
+    def last(self) -> NetworkChange:
+        return NetworkChange.objects.latest("created")
+
+    def start(self) -> None:
+        self.link = NetLink(self.host, when_asked=self.stage.agent.wake)
+        self.link.start()
+        until(self.is_followed, what="the helper to be there")
+
+    def is_followed(self) -> bool:
+        try:
+            mirror.helper(self.host.pk)
+        except OperationError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        if self.link:
+            self.link.stop()
+            self.link.join(10)
+            assert not self.link.is_alive()
+
+    def apply(self, document: dict[str, object]) -> Job:
+        plan = self.finish(hostnet.preview.submit(self.alice, self.host, {"document": document}))
+        arguments = {"document": document, "digest": plan.result["digest"]}
+        return self.finish(hostnet.apply.submit(self.alice, self.host, arguments))
+
+    def finish(self, job: Job) -> Job:
+        job = self.stage.finish(job)
+        assert job.state == JobState.DONE, job.error
+        return job
+
+    def sees(self, name: str) -> bool:
+        return name in {one["name"] for one in self.row.actual.get("links", [])}
+
+
+@contextmanager
+def followed_network(stage: Any, own: OwnHost, client: Client) -> Iterator[Followed]:
+    """With its helper running; at the end everything is as it was."""
+    before = own.dump()
+    with in_environment(KVMWEB_NET_STATE=str(own.state)):
+        found = Followed(stage, own)
+        found.start()
+        try:
+            yield found
+        finally:
+            found.stop()
+            _clean(client, found.row.desired)
+    assert own.dump() == before
+
+
 def finish(job: Job) -> Job:
     job.write(state=JobState.RUNNING, agent="test")
     worker.end(job, **worker._outcome(job))
@@ -84,20 +151,20 @@ def own_network(own: OwnHost, client: Client) -> Iterator[OwnNetwork]:
     try:
         yield network
     finally:
-        _clean(network)
+        _clean(client, network.row.desired)
         mirror.forget(host.pk)
     assert own.dump() == before
 
 
-def _clean(network: OwnNetwork) -> None:
-    for told in network.client.call("pending"):
+def _clean(client: Client, desired: dict[str, Any]) -> None:
+    for told in client.call("pending"):
         name = "revert" if told["state"] == "unconfirmed" else "forget"
-        network.client.call(name, token=told["token"])
-    owned = whole(network.row.desired)
-    plan = network.client.call("plan", desired={}, owned=owned)
-    done = network.client.call("apply", desired={}, owned=owned, digest=plan["digest"])
+        client.call(name, token=told["token"])
+    owned = whole(desired)
+    plan = client.call("plan", desired={}, owned=owned)
+    done = client.call("apply", desired={}, owned=owned, digest=plan["digest"])
     if done["state"] == "unconfirmed":
-        network.client.call("confirm", token=done["token"])
+        client.call("confirm", token=done["token"])
 
 
 @contextmanager

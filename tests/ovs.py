@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -145,7 +145,7 @@ class PrivateOvs:
         or the row itself. Two dumps are equal when nothing was left behind.
         """
         schema = json.loads(Path(SCHEMA).read_text())["tables"]
-        tables = {name: self._rows(name) for name in schema}
+        tables = self._rows(schema)
         named = {
             row["_uuid"][1]: str(row.get("name", table))
             for table, rows in tables.items()
@@ -157,10 +157,14 @@ class PrivateOvs:
             if table != "Datapath"
         }
 
-    def _rows(self, table: str) -> list[dict[str, Any]]:
-        query = ["Open_vSwitch", {"op": "select", "table": table, "where": []}]
-        words = ("ovsdb-client", "transact", "unix:/run/openvswitch/db.sock", json.dumps(query))
-        return list(json.loads(self.execute(*words))[0]["rows"])
+    def _rows(self, tables: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """Of all tables at one moment."""
+        names = list(tables)
+        selects = [{"op": "select", "table": name, "where": []} for name in names]
+        query = json.dumps(["Open_vSwitch", *selects])
+        words = ("ovsdb-client", "transact", "unix:/run/openvswitch/db.sock", query)
+        results = json.loads(self.execute(*words))
+        return {name: result["rows"] for name, result in zip(names, results, strict=True)}
 
     def links(self) -> list[str]:
         return [line.split()[0] for line in self.execute("ip", "-br", "link").splitlines()]

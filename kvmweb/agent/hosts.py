@@ -62,6 +62,8 @@ class HostLink(threading.Thread):
             self._serve(opened)
             if not self._stopping.is_set():
                 self._stopping.wait(FIRST_PAUSE)
+        if self._network:
+            self._network.join(5)
 
     def _open(self) -> libvirt.virConnect:
         """An attempt that got no answer is waited for again, and replaced only after long: each

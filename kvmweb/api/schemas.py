@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
 from kvmweb.models import Acceleration, HostState, JobState, Level, Privilege, Role, State
+from kvmweb.spec.network import NetworkDocument
 
 Row = TypeVar("Row")
 UUID_EXAMPLE = "9e3f5c1a-6d0b-4f5e-8a58-1f2f3c4d5e6f"
@@ -169,6 +170,50 @@ class Network(Document):
 
 class Networks(Page[Network]):
     pass
+
+
+class NetworkDetails(Network):
+    waiting: Annotated[bool, BeforeValidator(bool)] = Field(
+        validation_alias="inactive_xml",
+        description="Whether changes wait for the network's next start.",
+    )
+    version: str = Field(description="Of its definition; `edit` refuses to overwrite a newer one.")
+    document: NetworkDocument | None = Field(
+        None, description="Its definition as fields; null where they can't say all that is in it."
+    )
+    machines: list[str] = Field(default_factory=list, examples=[["web1"]])
+    operations: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="Why each operation would be refused now; null where it would not.",
+    )
+
+
+class Lease(BaseModel):
+    address: str = Field(examples=["192.168.100.128"])
+    prefix: int
+    mac: str = Field(examples=["52:54:00:12:34:56"])
+    name: str = Field(description="What the guest calls itself.")
+    expires: int = Field(description="In seconds since 1970; 0: never.")
+    iaid: str
+    client: str = Field(description="The client's identifier.")
+    machine: str | None = Field(description="Whose NIC has this MAC address.")
+
+
+class Leases(BaseModel):
+    items: list[Lease]
+
+
+class PortForward(BaseModel):
+    protocol: Literal["tcp", "udp"]
+    address: str | None = Field(description="null: each address of the host.")
+    port: int
+    to: str = Field(examples=["192.168.100.10"])
+    to_port: int
+    comment: str
+
+
+class Forwards(BaseModel):
+    items: list[PortForward]
 
 
 class Filter(Document):

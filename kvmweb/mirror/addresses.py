@@ -10,8 +10,11 @@ from typing import Any
 
 import libvirt
 
+from kvmweb.mirror import hostnet
 from kvmweb.models import Host, Machine, Network, Nic, State
 from kvmweb.models.live import announce
+from kvmweb.net.errors import NetError
+from kvmweb.virt.errors import OperationError
 
 Address = dict[str, Any]  # address, prefix, from
 # By MAC address.
@@ -21,6 +24,7 @@ AGENT_SECONDS = 3
 # Seconds between two questions to one machine: the first when something changed, doubled until the
 # longest; the last for one whose agent is there and does not answer.
 FIRST_PAUSE, LONGEST_PAUSE, UNANSWERED_PAUSE = 4.0, 60.0, 600.0
+NEIGHBOURS_EVERY = 6.0
 # Every interface has such a one.
 _LINK_LOCAL = ipaddress.ip_network("fe80::/10")
 _RANK = {"agent": 0, "lease": 1, "arp": 2}
@@ -28,21 +32,17 @@ _RANK = {"agent": 0, "lease": 1, "arp": 2}
 
 @dataclass
 class Turn:
-    """When a machine is asked again, and what it said last."""
+    """When a machine is asked again, and its agent, and what was heard last."""
 
     changed: datetime
     at: float = 0.0
+    agent_at: float = 0.0
     pause: float = FIRST_PAUSE
     seen: Seen = field(default_factory=dict)
 
-    @property
-    def is_due(self) -> bool:
-        return time.monotonic() >= self.at
-
-    def heard(self, seen: Seen | None) -> None:
-        """None: it has an agent, and that did not answer."""
-        self.seen = seen or {}
-        self.at = time.monotonic() + (UNANSWERED_PAUSE if seen is None else self.pause)
+    def heard(self, seen: Seen) -> None:
+        self.seen = seen
+        self.at = time.monotonic() + self.pause
         self.pause = min(self.pause * 2, LONGEST_PAUSE)
 
 
@@ -52,6 +52,9 @@ class Watch:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._turns: dict[int, Turn] = {}
+        # None: the host has no helper to ask, so libvirt is, for each machine.
+        self._neighbours: Seen | None = None
+        self._neighbours_at = 0.0
 
     def look(self, connection: libvirt.virConnect) -> None:
         """Ask those whose turn it is, save what differs. Raises ``libvirtError`` only where the
@@ -59,12 +62,20 @@ class Watch:
         """
         running = self._running()
         leases = _leases(self.host) if running else {}
+        neighbours = self._read_neighbours() if running else {}
         for machine, nics in running:
             turn = self._turn(machine)
-            if turn.is_due:
-                turn.heard(_ask(connection, machine, nics, leases))
+            if time.monotonic() >= turn.at:
+                turn.heard(_ask(connection, machine, nics, turn, has_arp=neighbours is not None))
             for nic in nics:
-                _save(nic, _merged(turn.seen.get(nic.mac, []) + leases.get(nic.mac, [])))
+                told = turn.seen.get(nic.mac, []) + leases.get(nic.mac, [])
+                _save(nic, _merged(told or (neighbours or {}).get(nic.mac, [])))
+
+    def _read_neighbours(self) -> Seen | None:
+        if time.monotonic() >= self._neighbours_at:
+            self._neighbours = _neighbours(self.host)
+            self._neighbours_at = time.monotonic() + NEIGHBOURS_EVERY
+        return self._neighbours
 
     def _running(self) -> list[tuple[Machine, list[Nic]]]:
         found: dict[int, tuple[Machine, list[Nic]]] = {}
@@ -95,16 +106,17 @@ def _save(nic: Nic, addresses: list[Address]) -> None:
 
 
 def _ask(
-    connection: libvirt.virConnect, machine: Machine, nics: list[Nic], leases: Seen
-) -> Seen | None:
-    """What the guest's agent says, else the host's ARP table of NICs without a lease; None where
-    there is an agent that did not answer.
-    """
+    connection: libvirt.virConnect, machine: Machine, nics: list[Nic], turn: Turn, *, has_arp: bool
+) -> Seen:
+    """What the guest's agent says; else, where it is not known yet, the host's ARP table."""
     with _tolerant(connection):
         dom = connection.lookupByUUID(machine.uuid.bytes)
-        if machine.is_agent_connected:
-            return _from_agent(connection, dom)
-        if any(nic.tap and nic.mac not in leases for nic in nics):
+        if machine.is_agent_connected and time.monotonic() >= turn.agent_at:
+            told = _from_agent(connection, dom)
+            if told is not None:
+                return told
+            turn.agent_at = time.monotonic() + UNANSWERED_PAUSE
+        if not has_arp and any(nic.tap for nic in nics):
             return _told(dom, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP, "arp")
     return {}
 
@@ -117,6 +129,21 @@ def _leases(host: Host) -> Seen:
         for lease in leases:
             address = {"address": lease["address"], "prefix": lease["prefix"], "from": "lease"}
             found.setdefault(lease["mac"].lower(), []).append(address)
+    return found
+
+
+def _neighbours(host: Host) -> Seen | None:
+    """From the host's helper, of all machines at once. Libvirt's own way asks the kernel for each,
+    and fails on newer kernels (libvirt 9.0 on 6.18: “wrong nlmsg len”).
+    """
+    found: Seen = {}
+    try:
+        rows = hostnet.helper(host.pk).call("neighbours")
+    except (NetError, OperationError):
+        return None
+    for row in rows:
+        address = {"address": row["address"], "prefix": 0, "from": "arp"}
+        found.setdefault(row["mac"], []).append(address)
     return found
 
 

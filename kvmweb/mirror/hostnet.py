@@ -1,6 +1,7 @@
 """What the helper on a host says of its network -> HostNetwork, and how changes to it ended."""
 
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -72,7 +73,7 @@ def read(host_id: int, client: Client, parts: list[str] | None = None) -> None:
     changed = {name: value for name, value in fields.items() if getattr(row, name) != value}
     HostNetwork.objects.filter(pk=row.pk).update(**changed, read=timezone.now())
     if "links" in found:
-        write_usage(host_id, counters)
+        write_usage(host_id, counters, at=time.time())
     if changed:
         tell(host_id)
 
@@ -121,17 +122,18 @@ _sampled: dict[int, tuple[float, dict[str, Json]]] = {}
 
 def sample(host_id: int, client: Client) -> None:
     """The counters alone. Raises ``NetError``."""
-    write_usage(host_id, _without_counters(client.call("read", parts=["links"])))
+    write_usage(host_id, _without_counters(client.call("read", parts=["links"])), at=time.time())
 
 
-def write_usage(host_id: int, counters: dict[str, Json]) -> None:
-    """Counters, and the rates since they were last written, in bit/s."""
-    now = timezone.now().timestamp()
+def write_usage(host_id: int, counters: dict[str, Json], *, at: float) -> None:
+    """Counters, read at that time (in seconds), and the rates since they were last written, in
+    bit/s.
+    """
     before, last = _sampled.get(host_id, (0.0, {}))
-    seconds = now - before
+    seconds = at - before
     if before and seconds < 1:
         return
-    _sampled[host_id] = (now, counters)
+    _sampled[host_id] = (at, counters)
     usage = {
         name: {**found, **(_rates(found, last[name], seconds) if name in last else {})}
         for name, found in counters.items()

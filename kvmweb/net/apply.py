@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kvmweb.net import addresses, journal, originals
+from kvmweb.net import journal, originals, put_back
 from kvmweb.net import plan as plans
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError, StepError
@@ -67,7 +67,7 @@ def _apply(
     touched = {name for step in plan.steps for name in step.touches}
     head = {
         "seconds": seconds,
-        "before": addresses.snapshot(actual, touched),
+        "before": put_back.snapshot(actual, touched),
         "originals": actual.get("originals", {}),
     }
     written = Journal.open(head, plan.steps)
@@ -156,7 +156,7 @@ def _undo(context: Context, written: Journal) -> list[str]:
         except NetError as error:
             context.queues.clear()
             problems += _undo_singly(context, group) if len(group) > 1 else [error.sentence]
-    problems += addresses.put_back(context, written.head["before"])
+    problems += put_back.put_back(context, written.head["before"])
     originals.write(written.head["originals"])
     return problems
 

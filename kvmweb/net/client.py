@@ -198,7 +198,7 @@ class Client:
             assert self._process.stdin
             self._process.stdin.close()
         try:
-            self._process.wait(5)
+            self._process.wait(5 if self.hello else 0.2)
         except subprocess.TimeoutExpired:
             self._process.terminate()
 

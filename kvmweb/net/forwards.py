@@ -88,7 +88,8 @@ def plan(
     before = actual["forward_rules"]["objects"]
     objects = _objects(wanted, actual)
     passes = [_pass(one) for one in wanted]
-    found = gates.read(context)
+    # They are not read where there was no table of ours.
+    found = actual["forward_rules"]["gates"] or gates.read(context)
     told = [command for gate in found for command in gates.commands(gate, passes)]
     if _texts(objects) != _texts(before):
         told = nftables.commands(TABLE, objects, before=before) + told

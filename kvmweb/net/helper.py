@@ -20,13 +20,22 @@ import threading
 import time
 from typing import Any, BinaryIO
 
-from kvmweb.net import apply, commands, features, journal, monitor, namespaces, originals
+from kvmweb.net import (
+    apply,
+    commands,
+    features,
+    journal,
+    monitor,
+    namespaces,
+    neighbours,
+    originals,
+)
 from kvmweb.net import plan as plans
 from kvmweb.net.calls import CALLS, WATCHERS, call
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 
-__all__ = ["commands", "main", "monitor"]  # both are imported for what they register
+__all__ = ["commands", "main", "monitor", "neighbours"]  # these are imported for what they register
 
 VERSION = 1
 # Events of one kind are gathered for so long; while they go on, for longer and longer.

@@ -32,6 +32,10 @@ APPLIED, CONFIRMED, REVERTED, UNDONE = "applied", "confirmed", "reverted", "undo
 def _folder() -> Path:
     folder = originals.directory()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The site's user owns what is above: he is not to have it undone by root what he wrote there.
+    found = folder.lstat()
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise NetError(f"{folder} can be changed by others than root: remove it.", kind="root")
     return folder
 
 

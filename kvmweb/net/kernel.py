@@ -166,6 +166,8 @@ def _add_vlans(kernel: Rtnetlink, rows: dict[int, Row]) -> None:
     for row in rows.values():
         if row["kind"] == "bridge":
             row.update({"pvid": None, "vlans": [], "untagged": []})
+    if not any(row.get("default_pvid") is not None for row in rows.values()):
+        return  # a kernel that does not know VLANs of bridges
     for _, payload in kernel.dump(GETLINK, request):
         row = rows.get(struct.unpack_from("=i", payload, 4)[0], {})
         spec = attributes(payload, 16).get(_AF_SPEC, b"")
@@ -190,6 +192,11 @@ def _sort_vlans(where: Row, spec: bytes) -> None:
             where["vlans"] += several
         elif not flags & _PVID:
             where["untagged"] += several
+
+
+def names(kernel: Rtnetlink) -> dict[int, str]:
+    """Of all links, by number."""
+    return {row["index"]: row["name"] for row in links(kernel)}
 
 
 def name_links(rows: list[Row]) -> None:

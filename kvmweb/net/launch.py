@@ -122,7 +122,8 @@ def _keys(given: dict[str, str]) -> list[str]:
         options += ["-o", f"UserKnownHostsFile={known_hosts}"]
     verify = given.get("known_hosts_verify") or given.get("knownhosts_verify")
     if given.get("no_verify") == "1" or verify == "ignore":
-        return [*options, "-o", "StrictHostKeyChecking=no"]
+        remembers = [] if known_hosts else ["-o", "UserKnownHostsFile=/dev/null"]
+        return [*options, *remembers, "-o", "StrictHostKeyChecking=no"]
     return options + (["-o", "StrictHostKeyChecking=accept-new"] if verify == "auto" else [])
 
 
@@ -132,6 +133,11 @@ _REASONS = [
         r"sudo: (a password is required|.*a terminal is required)",
         "sudo on {host} asks for a password. Let the site's user run the helper without one: see "
         "deploy/README.md for the line in sudoers.",
+    ),
+    (
+        r"no new privileges",
+        "sudo can't work on {host}: the site's service runs with NoNewPrivileges=yes. See the unit "
+        "of the agent in deploy/systemd.",
     ),
     (
         r"(is not in the sudoers file|not allowed to (execute|run))",

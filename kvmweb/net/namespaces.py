@@ -72,6 +72,9 @@ def entered(name: str) -> Iterator[None]:
             ) from None
         try:
             _call("setns", there, _CLONE_NEWNET)
+        except OSError as error:
+            sentence = f"The namespace “{name}” can't be entered: {error.strerror}."
+            raise NetError(sentence, kind="missing") from None
         finally:
             os.close(there)
         try:

@@ -6,9 +6,9 @@ For whoever writes a part (a module with ``read`` and ``plan``): add it to ``PAR
   dict, so keys must differ: links.py has ``links``, ``addresses``, ``routes``, ``namespaces``,
   ``features``, ``originals``; ovs ``switches`` (each with ``name`` and ``ports``, each of these
   with ``name`` and ``interfaces``: risk follows them) and whatever more under ``ovs``; routers
-  ``routers``; forwards.py ``forwards``. A part whose ``read`` raises ``NetError`` does not stop the
-  others: its sentence is in ``actual["problems"][part]``, and its ``plan`` must refuse with it if
-  the document needs it.
+  ``routers``; forwards.py ``forwards``; bridging.py ``bridging``. A part whose ``read`` raises
+  ``NetError`` does not stop the others: its sentence is in ``actual["problems"][part]``, and its
+  ``plan`` must refuse with it if the document needs it.
 - ``plan(context, actual, desired, owned)`` returns steps. ``desired`` and ``owned`` are documents
   with all their defaults, or ``{}``; use ``.get("switches", [])``. It raises ``NetError(sentence,
   field="switches.0.ports.2.tag")`` for what can't be. It returns [] when there is nothing to do.
@@ -28,14 +28,14 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from kvmweb.net import forwards, links, ovs, risk, routers
+from kvmweb.net import bridging, forwards, links, ovs, risk, routers
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 from kvmweb.net.step import Step
 
 State = dict[str, Any]
 
-PARTS: list[ModuleType] = [links, ovs, routers, forwards]
+PARTS: list[ModuleType] = [links, ovs, routers, forwards, bridging]
 
 # The document's keys of each part.
 _NAMES = {
@@ -43,6 +43,7 @@ _NAMES = {
     "ovs": ("switches",),
     "routers": ("routers",),
     "forwards": ("forwards",),
+    "bridging": (),
 }
 
 
@@ -77,10 +78,11 @@ class Way:
 
 @dataclass(frozen=True)
 class Plan:
-    """``reasons``: why it is risky, in sentences."""
+    """``reasons``: why it is risky, in sentences; ``warnings``: what else is to be known."""
 
     steps: list[Step]
     reasons: list[str]
+    warnings: list[str]
 
     @property
     def is_risky(self) -> bool:
@@ -98,6 +100,7 @@ class Plan:
             "digest": self.digest,
             "is_risky": self.is_risky,
             "reasons": self.reasons,
+            "warnings": self.warnings,
             "steps": [
                 {
                     "action": step.action,
@@ -132,4 +135,4 @@ def make(
     ]
     steps.sort(key=lambda step: step.rank)
     reasons = risk.mark(steps, risk.path(actual, keep=way.keep, ssh=way.ssh))
-    return Plan(steps, reasons)
+    return Plan(steps, reasons, risk.warnings(steps, actual, desired))

@@ -94,3 +94,25 @@ def mark(steps: list[Step], over: dict[str, str]) -> list[str]:
         step.is_risky = bool(hit)
         reasons.update(dict.fromkeys(f"{name} carries {over[name]}." for name in hit))
     return list(reasons)
+
+
+def warnings(steps: list[Step], actual: dict[str, Any], desired: dict[str, Any]) -> list[str]:
+    """What else is to be known of addresses that move to another link."""
+    moved = {
+        step.args["source"]: step.args["target"]
+        for step in steps
+        if step.action == "addresses.move" and not step.args["namespace"]
+    }
+    slow = [
+        f"{one['name']} passes nothing for its first {2 * (one['forward_delay'] or 15)} s: that is "
+        "how STP finds loops. Switch STP on after the uplink is in, or set a shorter forward delay."
+        for one in desired.get("links", [])
+        if one["kind"] == "bridge" and one["stp"] and one["name"] in moved.values()
+    ]
+    return slow + [
+        f"{row['address']} of {row['dev']} is a lease: let the host's DHCP client ask on "
+        f"{moved[row['dev']]} from now on, or the host loses the address when that ends."
+        for row in actual["addresses"]
+        if not row["namespace"] and row["dev"] in moved
+        and row["family"] == 4 and not row["is_permanent"]
+    ]  # fmt: skip

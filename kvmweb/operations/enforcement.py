@@ -2,8 +2,10 @@
 use, with the addresses of other groups' members in it, and one for each NIC with several.
 """
 
+import json
 import threading
 from collections import defaultdict
+from functools import lru_cache
 from typing import Any
 
 import libvirt
@@ -70,11 +72,25 @@ def prepared(
 
 def compiled(groups: set[str]) -> dict[str, str]:
     """The filters of these groups, by the group's name."""
-    rows = SecurityGroup.objects.filter(name__in=groups)
-    rules = {row.name: [Rule.model_validate(rule) for rule in row.rules] for row in rows}
-    remotes = {rule.group for allowed in rules.values() for rule in allowed if rule.group}
-    addresses = {name: _addresses(nics) for name, nics in members(remotes).items()}
-    return {name: security.compiled(name, allowed, addresses) for name, allowed in rules.items()}
+    rows = SecurityGroup.objects.filter(name__in=groups).values_list("name", "rules")
+    rules = dict(rows)
+    named = {name: {rule["group"] for rule in rules[name] if rule.get("group")} for name in rules}
+    addresses = {
+        name: _addresses(nics) for name, nics in members(set().union(*named.values())).items()
+    }
+    return {
+        name: _compiled(
+            name, json.dumps(rules[name]), json.dumps({one: addresses[one] for one in named[name]})
+        )
+        for name in rules
+    }
+
+
+@lru_cache(maxsize=1024)
+def _compiled(name: str, rules: str, addresses: str) -> str:
+    """Remembered: the agent asks every few seconds."""
+    allowed = [Rule.model_validate(rule) for rule in json.loads(rules)]
+    return security.compiled(name, allowed, json.loads(addresses))
 
 
 def _addresses(nics: list[Nic]) -> list[str]:

@@ -1,6 +1,7 @@
 """Network filters: made, changed rule by rule or as XML, copied, removed."""
 
 import time
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import libvirt
@@ -8,10 +9,12 @@ from django.utils.translation import gettext as now
 from django.utils.translation import gettext_lazy as _
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from kvmweb.mirror import look_again
-from kvmweb.models import Host, Job, NwFilter
+from kvmweb.mirror import hostnet, look_again
+from kvmweb.models import Host, HostNetwork, Job, NwFilter
 from kvmweb.models.access import NETWORKS
 from kvmweb.models.filters import version_of
+from kvmweb.models.live import announce
+from kvmweb.net.errors import NetError
 from kvmweb.operations.operation import operation
 from kvmweb.spec import nwfilter as spec
 from kvmweb.spec.nwfilter import Filter, Reference, Rule
@@ -125,6 +128,29 @@ def unsupported(host: Host) -> str:
     return sentence % {"host": host.name, "driver": host.driver or "?"}
 
 
+def blind(hosts: Collection[Host]) -> list[tuple[Host, str]]:
+    """On which of these hosts filters for IP have no effect, and why, as a sentence."""
+    rows = HostNetwork.objects.filter(host__in=[host.pk for host in hosts if host.has_filters])
+    bridging = dict(rows.values_list("host", "actual__bridging"))
+    sentence = now(
+        "On %(host)s filters for IP have no effect: its kernel does not show them the packets that "
+        "its bridges pass on (%(switches)s = 0)."
+    )
+    found = []
+    for host in hosts:
+        states = bridging.get(host.pk) or {}
+        off = sorted(
+            f"net.bridge.bridge-nf-call-{name}" for name in states if states[name] is False
+        )
+        if off:
+            found.append((host, sentence % {"host": host.name, "switches": ", ".join(off)}))
+    return found
+
+
+def _sees_bridged(host: Host) -> str:
+    return "" if blind([host]) else now("The host's filters see bridged packets.")
+
+
 def _made_by_us(nwfilter: NwFilter) -> str:
     if nwfilter.group:
         return now("This filter is made from the security group %s. Change that.") % nwfilter.group
@@ -157,6 +183,30 @@ def _check_edit(nwfilter: NwFilter, arguments: Any) -> dict[str, str]:
 
 def _check_clone(nwfilter: NwFilter, arguments: Any) -> dict[str, str]:
     return _check_free(nwfilter.host, arguments.name, "name")
+
+
+@operation(
+    _("Show bridged packets to filters"),
+    needs=NETWORKS,
+    icon="eye",
+    confirm=_(
+        "From then on every packet that a bridge of the host passes on goes through all of its "
+        "iptables rules, those of other programs too. It lasts until the host restarts. To keep "
+        "it, set net.bridge.bridge-nf-call-iptables and -ip6tables to 1 in its sysctl.conf."
+    ),
+    unless=_sees_bridged,
+)
+def show_bridged(job: Job, host: Host) -> None:
+    """Have the host's kernel show bridged packets to iptables, as filters for IP need."""
+    for program in ("iptables", "ip6tables"):
+        job.ran("sysctl", "-w", f"net.bridge.bridge-nf-call-{program}=1")
+    helper = hostnet.helper(host.pk)
+    try:
+        helper.call("bridging.show")
+        hostnet.read(host.pk, helper, ["bridging"])
+    except NetError as error:
+        raise OperationError(error.sentence) from error
+    announce("filters", host.topic)
 
 
 @operation(_("New filter"), needs=NETWORKS, icon="plus", check=_check_create, unless=unsupported)

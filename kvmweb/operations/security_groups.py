@@ -2,6 +2,7 @@
 brought to it by ``apply``, which the agent asks for where ``enforcement`` finds a difference.
 """
 
+import contextlib
 from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Annotated, Any
@@ -11,12 +12,14 @@ from django.utils.translation import gettext as now
 from django.utils.translation import gettext_lazy as _
 from pydantic import Field
 
+from kvmweb.mirror import hostnet
 from kvmweb.models import Host, HostState, Job, JobState, Machine, NwFilter, SecurityGroup, User
 from kvmweb.models.access import NETWORKS
 from kvmweb.models.filters import members
 from kvmweb.models.jobs import UNFINISHED
 from kvmweb.models.live import announce, wake_agents
-from kvmweb.operations import enforcement, nic_filters
+from kvmweb.net.errors import NetError
+from kvmweb.operations import enforcement, filters, nic_filters
 from kvmweb.operations.operation import operation
 from kvmweb.spec import security
 from kvmweb.spec.hostnet import Address
@@ -104,6 +107,10 @@ def users_sentence(group: SecurityGroup) -> str:
     return ""
 
 
+def _unsupported(machine: Machine) -> str:
+    return filters.unsupported(machine.host)
+
+
 def _names(one: SecurityGroup, name: str) -> bool:
     return one.name != name and any(rule.get("group") == name for rule in one.rules)
 
@@ -123,9 +130,12 @@ def create(
     rules: Rules = [EVERYTHING_OUT],  # noqa: B006
 ) -> None:
     """A security group. Without rules of its own it lets everything out and nothing in."""
-    group = SecurityGroup.objects.create(
-        name=name, description=description, rules=[rule.model_dump() for rule in rules]
+    plain = [rule.model_dump() for rule in rules]
+    group, is_new = SecurityGroup.objects.get_or_create(
+        name=name, defaults={"description": description, "rules": plain}
     )
+    if not is_new:
+        raise OperationError(_("There is a security group named %s already.") % name, field="name")
     job.result = {"uuid": str(group.uuid), "name": name}
     announce(group.topic, "security-groups")
 
@@ -179,7 +189,7 @@ def delete(job: Job, group: SecurityGroup) -> None:
     _spread(job)
 
 
-@operation(_("Security groups"), needs=NETWORKS, icon="shield")
+@operation(_("Security groups"), needs=NETWORKS, icon="shield", unless=_unsupported)
 def assign(
     job: Job,
     machine: Machine,
@@ -195,14 +205,14 @@ def assign(
     _assign(job, machine, mac, set(groups), prevents=prevents_spoofing, addresses=addresses)
 
 
-@operation(_("Put a NIC into the group"), needs=NETWORKS, icon="plug")
+@operation(_("Put a NIC into the group"), needs=NETWORKS, icon="plug", unless=_unsupported)
 def attach(job: Job, machine: Machine, *, mac: Mac, group: GroupName) -> None:
     """Put a NIC into one more group."""
     groups, prevents, addresses = _present(machine, mac)
     _assign(job, machine, mac, {*groups, group}, prevents=prevents, addresses=addresses)
 
 
-@operation(_("Take a NIC out of the group"), needs=NETWORKS, icon="plug-off")
+@operation(_("Take a NIC out of the group"), needs=NETWORKS, icon="plug-off", unless=_unsupported)
 def detach(job: Job, machine: Machine, *, mac: Mac, group: GroupName) -> None:
     """Take a NIC out of a group; what only this group allowed is dropped."""
     groups, prevents, addresses = _present(machine, mac)
@@ -269,6 +279,8 @@ def _assign(
     _refuse_foreign(before)
     if (groups or prevents) and (sentence := nic_filters.unfilterable(machine, nic)):
         raise OperationError(sentence, field="mac")
+    if groups and (sentence := _blind(machine.host)):
+        raise OperationError(sentence, field="groups")
     keep = ""
     with enforcement.guards[machine.host_id]:
         try:
@@ -283,6 +295,15 @@ def _assign(
     keys = SecurityGroup.objects.filter(name__in=groups).values_list("uuid", flat=True)
     announce(*(f"security-group:{key}" for key in keys), "security-groups")
     _spread(job)
+
+
+def _blind(host: Host) -> str:
+    """Rules that have no effect are worse than none: look now, not at what was mirrored."""
+    # Where the helper can't be asked, what was mirrored last has to do.
+    with contextlib.suppress(OperationError, NetError):
+        hostnet.read(host.pk, hostnet.helper(host.pk), ["bridging"])
+    found = filters.blind([host])
+    return found[0][1] + now(" The page Filters has a button for it.") if found else ""
 
 
 def _refuse_unknown(groups: set[str]) -> None:

@@ -25,6 +25,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_.:-]+")
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
 # dnsmasq knows no shorter lease.
 SHORTEST_LEASE = 120
+USUAL_NAT_PORTS = ("1024", "65535")
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Mode = Literal[
@@ -139,7 +140,7 @@ class AtLease:
         lease.set("unit", unit)
 
 
-class Range(Mapped):
+class DhcpRange(Mapped):
     start: Annotated[Address, At("@start")]
     end: Annotated[Address, At("@end")]
     lease_seconds: Annotated[Seconds, AtLease()] = None
@@ -148,7 +149,7 @@ class Range(Mapped):
         return (self.start, self.end)
 
 
-class Reservation(Mapped):
+class ReservedAddress(Mapped):
     """An address for one guest, known by MAC address (IPv4), client identifier (IPv6) or name."""
 
     mac: Annotated[Mac | None, At("@mac")] = None
@@ -169,8 +170,8 @@ class Ip(Mapped):
     """
 
     address: Annotated[Annotated[str, AfterValidator(gateway)], AtAddress()]
-    ranges: Annotated[list[Range], Each("dhcp/range")] = []
-    reservations: Annotated[list[Reservation], Each("dhcp/host")] = []
+    ranges: Annotated[list[DhcpRange], Each("dhcp/range")] = []
+    reservations: Annotated[list[ReservedAddress], Each("dhcp/host")] = []
     tftp_root: Annotated[str, At("tftp/@root", is_whole=True)] = ""
     boot_file: Annotated[str, At("dhcp/bootp/@file", is_whole=True)] = ""
     boot_server: Annotated[DnsName, At("dhcp/bootp/@server")] = ""
@@ -220,7 +221,7 @@ class Txt(Mapped):
     value: Annotated[str, At("@value"), Field(min_length=1)]
 
 
-class Route(Mapped):
+class StaticRoute(Mapped):
     """A static route of the host to what lies behind a machine of the network."""
 
     to: Annotated[Subnet, AtAddress()]
@@ -346,6 +347,8 @@ class AtDevices(Each):
         self._first = At("forward/@dev")
 
     def get(self, tree: Tree) -> list[Any]:
+        if tree.find("forward/pf") is not None:
+            return []  # libvirt lists a running pool's functions there
         first = self._first.get(tree)
         return super().get(tree) or ([first] if first else [])
 
@@ -353,6 +356,18 @@ class AtDevices(Each):
         if tree.find("forward") is not None:
             tree.find("forward").attrib.pop("dev", None)  # type: ignore[union-attr]
         super().put(tree, value)
+
+
+class AtNatPorts(One):
+    """Libvirt names the ports that it uses anyway while the network runs."""
+
+    def __init__(self) -> None:
+        super().__init__("forward/nat/port")
+
+    def get(self, tree: Tree) -> Tree | None:
+        found = super().get(tree)
+        is_usual = found is not None and (found.get("start"), found.get("end")) == USUAL_NAT_PORTS
+        return None if is_usual else found
 
 
 class AtOptions:
@@ -392,9 +407,9 @@ class NetworkDocument(Mapped):
     ips: Annotated[list[Ip], Each("ip")] = []
     has_guest_ipv6: Annotated[bool, At("@ipv6", no="")] = False
     nat_addresses: Annotated[NatAddresses | None, One("forward/nat/address")] = None
-    nat_ports: Annotated[NatPorts | None, One("forward/nat/port")] = None
+    nat_ports: Annotated[NatPorts | None, AtNatPorts()] = None
     is_ipv6_natted: Annotated[bool, At("forward/nat/@ipv6", no="")] = False
-    routes: Annotated[list[Route], Each("route")] = []
+    routes: Annotated[list[StaticRoute], Each("route")] = []
 
     domain: Annotated[DnsName, At("domain/@name", is_whole=True)] = ""
     is_domain_local: Annotated[bool, At("domain/@localOnly", no="")] = False
@@ -478,5 +493,11 @@ def facts(xml: str) -> NetworkFacts:
 
 def addresses(xml: str) -> list[str]:
     """The host's addresses in the network, with their prefixes, whatever else is in it."""
-    found = (AtAddress().get(ip) for ip in parse(xml).iterfind("ip"))
-    return [address for address in found if address]
+    return summary(xml)[1]
+
+
+def summary(xml: str) -> tuple[str, list[str]]:
+    """Mode, as in ``NetworkDocument``, and addresses. Raises ``XmlError``."""
+    tree = parse(xml)
+    found = (AtAddress().get(ip) for ip in tree.iterfind("ip"))
+    return AtMode().get(tree), [address for address in found if address]

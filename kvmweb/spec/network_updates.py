@@ -9,7 +9,7 @@ from typing import Literal
 from lxml import etree
 
 from kvmweb.spec.mapped import remove
-from kvmweb.spec.network import AtAddress, AtMode
+from kvmweb.spec.network import USUAL_NAT_PORTS, AtAddress, AtMode
 from kvmweb.spec.xml import Tree, parse
 
 Command = Literal["add-last", "delete", "modify"]
@@ -109,7 +109,7 @@ def _settled(text: str) -> Tree:
     """
     tree = parse(text)
     for ports in tree.findall("forward/nat/port"):
-        if (ports.get("start"), ports.get("end")) == ("1024", "65535"):
+        if (ports.get("start"), ports.get("end")) == USUAL_NAT_PORTS:
             remove(ports, tree)
     for element in tree.iter("network", "interface", "address"):
         element.attrib.pop("connections", None)

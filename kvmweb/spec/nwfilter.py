@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from lxml import etree
@@ -311,6 +312,7 @@ def _write_reference(tree: Tree, reference: Reference) -> None:
         etree.SubElement(tree, "parameter", name=name, value=value)
 
 
+@lru_cache(maxsize=1024)
 def is_same(one: str, other: str) -> bool:
     """Whether two documents mean the same: libvirt prints what it is given in its own way."""
     return _meaning(one) == _meaning(other)

@@ -9,7 +9,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from kvmweb.models import Job, JobState, Privilege
+from kvmweb.models import Host, Job, JobState, Privilege
 from kvmweb.models.access import Viewer
 from kvmweb.models.access import may as is_allowed
 from kvmweb.models.jobs import UNFINISHED
@@ -58,6 +58,10 @@ def operate_url(operation: Operation, target: Model) -> str:
         return reverse("machine_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     if operation.noun == "hosts":
         return reverse("host_operate", args=[target.pk, operation.name])
+    if operation.noun == "filters" and isinstance(target, Host):
+        return reverse("filter_host_operate", args=[target.pk, operation.name])
+    if operation.noun == "networks":
+        return reverse("network_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     if operation.noun == "filters":
         return reverse("filter_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     if operation.noun == "security_groups":

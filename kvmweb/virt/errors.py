@@ -99,6 +99,17 @@ _TABLE: list[tuple[int | None, str, str]] = [
     ),
     (
         None,
+        r"tc (?:qdisc|class|filter) .*(?:Specified qdisc kind is unknown|No such file)",
+        "The host's kernel lacks a traffic shaper that limits of bandwidth need there (sch_htb, "
+        "sch_sfq, sch_ingress, act_police). Load these modules, or set no limit.",
+    ),
+    (
+        None,
+        r"[Cc]annot find 'passt'|passt.*(?:No such file|not found)",
+        "The program passt is not on this host. Install it there, or choose another source.",
+    ),
+    (
+        None,
         r"domain is already running",
         "The machine is already running.",
     ),

@@ -1,13 +1,14 @@
 """Network filters: the list, the page of one with its rules, and the forms."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
@@ -71,7 +72,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "is_filtered": any(asked.values()),
         "hosts": hosts,
         "has_many_hosts": len(hosts) > 1,
-        "unsupported": [sentence for host in hosts if (sentence := filters.unsupported(host))],
+        **notices(hosts),
         "may_add": may(request.user, NETWORKS) and any(host.has_filters for host in hosts),
         "query_without_cursor": _query(request, without=("cursor", "fragment")).urlencode(),
         "query": _query(request, without=("fragment",)).urlencode(),
@@ -232,6 +233,23 @@ def add(request: HttpRequest) -> HttpResponse:
 def _address(uuid: str, host: Host | None) -> str:
     query = QueryDict.fromkeys(["host"], host.name).urlencode() if host else ""
     return f"{reverse('filter', args=[uuid])}?{query}"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def operate_host(request: HttpRequest, pk: int, name: str) -> HttpResponse:
+    host = get_object_or_404(Host.objects.visible_to(request.user).defer(*DOCUMENTS), pk=pk)
+    if name != filters.show_bridged.name:
+        raise Http404
+    return Asking(request, filters.show_bridged, host, back=reverse("filters")).answer()
+
+
+def notices(hosts: Collection[Host]) -> dict[str, Any]:
+    """What a page says of hosts on which filters can't be, or have no effect."""
+    return {
+        "unsupported": [sentence for host in hosts if (sentence := filters.unsupported(host))],
+        "blind": filters.blind(hosts),
+        "show_bridged": filters.show_bridged,
+    }
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -20,6 +20,7 @@ from kvmweb.operations.operation import Operation
 from kvmweb.spec.devices.disk import Disk, disks
 from kvmweb.spec.hardware import Part, hardware
 from kvmweb.spec.xml import readable
+from kvmweb.web import nics
 from kvmweb.web.operate import Asking
 from kvmweb.web.paging import page_of
 
@@ -212,7 +213,13 @@ def _hardware(request: HttpRequest, machine: Machine) -> dict[str, Any]:
     parts = hardware(document)
     chosen = _number(request.GET.get("part", ""), len(parts))
     part: Part = parts[chosen]
-    return {"parts": parts, "chosen": chosen, "part": part, "is_inactive": is_inactive}
+    return {
+        "parts": parts,
+        "chosen": chosen,
+        "part": part,
+        "is_inactive": is_inactive,
+        **nics.tab(request, machine, parts, chosen),
+    }
 
 
 def _xml(request: HttpRequest, machine: Machine) -> dict[str, Any]:

@@ -13,10 +13,14 @@ from django.views.decorators.http import require_http_methods, require_safe
 from kvmweb.models import Host, Machine, Nic, SecurityGroup
 from kvmweb.models.access import NETWORKS, SEE, may
 from kvmweb.models.filters import members, memberships
-from kvmweb.operations import enforcement, filters, of_noun, security_groups
+from kvmweb.operations import enforcement, of_noun, security_groups
 from kvmweb.operations.operation import Operation
 from kvmweb.spec import security
+from kvmweb.spec.nics import interfaces
+from kvmweb.spec.nwfilter import reference_of
 from kvmweb.spec.security import Rule
+from kvmweb.spec.xml import parse
+from kvmweb.web.filters import notices
 from kvmweb.web.operate import Asking, arguments_of
 
 TABS = (
@@ -44,7 +48,7 @@ def index(request: HttpRequest) -> HttpResponse:
     context = {
         "groups": [(group, len(group.rules), len(nics[group.name])) for group in groups],
         "may_add": may(request.user, NETWORKS),
-        "unsupported": [sentence for host in hosts if (sentence := filters.unsupported(host))],
+        **notices(hosts),
         "area": "security_groups",
     }
     is_rows = request.GET.get("fragment") == "rows"
@@ -277,7 +281,7 @@ def _assigning(request: HttpRequest, machine: Machine, nic: Nic) -> HttpResponse
             "begun": {
                 "groups": groups,
                 "prevents_spoofing": is_prevented,
-                "addresses": known,
+                "addresses": _given(machine, nic.mac) or known,
             },
         },
         read=lambda operation, data: {
@@ -286,6 +290,15 @@ def _assigning(request: HttpRequest, machine: Machine, nic: Nic) -> HttpResponse
             "addresses": data.get("addresses", "").replace(",", " ").split(),
         },
     ).answer()
+
+
+def _given(machine: Machine, mac: str) -> list[str]:
+    """The addresses that spoofing is prevented for."""
+    found = next((one for one in interfaces(parse(machine.xml)) if one.mac.lower() == mac), None)
+    reference = found.tree.find("filterref") if found is not None else None
+    if reference is None:
+        return []
+    return [value for name, value in reference_of(reference).parameters if name == "IP"]
 
 
 def _detaching(request: HttpRequest, machine: Machine, nic: Nic) -> HttpResponse:

@@ -1,4 +1,5 @@
 import "./live";
+import "./guard";
 import "./dialog";
 import "./menu";
 import "./panel";

@@ -167,6 +167,13 @@ htmx.registerExtension("keep-open", {
   },
 });
 
+document.addEventListener("stale", (event) => {
+  const region = (event.target as Element).closest<HTMLElement>("[data-live][data-url]");
+  if (!region) return;
+  fetchingOf(region).text = ""; // the last morph left something out
+  refresh(region);
+});
+
 if (document.querySelector("[data-live]")) {
   new MutationObserver(checkSoon).observe(document.body, {
     subtree: true,

@@ -8,97 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from pytest_django import Settings
 
 from kvmweb.agent.hostnet import NetLink, has_network
 from kvmweb.mirror import hostnet as mirror
-from kvmweb.models import ChangeState, Host, HostNetwork, Job, JobState, NetworkChange, Role, User
+from kvmweb.models import ChangeState, Host, HostNetwork, Job, JobState, NetworkChange
 from kvmweb.net.client import Client
 from kvmweb.operations import hostnet
 from tests.conftest import Stage
-from tests.hostnet import BRIDGE, NOWHERE, in_environment, whole
+from tests.hostnet import BRIDGE, Followed, whole
 from tests.net.own_host import OwnHost
 from tests.waiting import until
 
 LAB = {"links": [BRIDGE]}
 UPLINK = {"links": [{"kind": "bridge", "name": "br0", "uplink": "eth0"}]}
-
-
-class Followed:
-    """A host in a namespace of its own, followed by an agent that can be stopped and started."""
-
-    def __init__(self, stage: Stage, own: OwnHost) -> None:
-        self.stage, self.own = stage, own
-        self.host = stage.connect("lab", NOWHERE)
-        self.alice = User.objects.create(username="alice", role=Role.ADMINISTRATOR)
-        self.link: NetLink | None = None
-
-    @property
-    def row(self) -> HostNetwork:
-        return HostNetwork.of(self.host)
-
-    @property
-    def last(self) -> NetworkChange:
-        return NetworkChange.objects.latest("created")
-
-    def start(self) -> None:
-        self.link = NetLink(self.host, when_asked=self.stage.agent.wake)
-        self.link.start()
-        until(self.is_followed, what="the helper to be there")
-
-    def is_followed(self) -> bool:
-        try:
-            mirror.helper(self.host.pk)
-        except mirror.OperationError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        if self.link:
-            self.link.stop()
-            self.link.join(10)
-            assert not self.link.is_alive()
-
-    def apply(self, document: dict[str, object]) -> Job:
-        plan = self.finish(hostnet.preview.submit(self.alice, self.host, {"document": document}))
-        arguments = {"document": document, "digest": plan.result["digest"]}
-        return self.finish(hostnet.apply.submit(self.alice, self.host, arguments))
-
-    def finish(self, job: Job) -> Job:
-        job = self.stage.finish(job)
-        assert job.state == JobState.DONE, job.error
-        return job
-
-    def sees(self, name: str) -> bool:
-        return name in {one["name"] for one in self.row.actual.get("links", [])}
-
-
-@pytest.fixture
-def followed(
-    agent: Stage, own_host: tuple[OwnHost, Client], settings: Settings
-) -> Iterator[Followed]:
-    own, client = own_host
-    settings.NET_PREFIX = own.prefix
-    before = own.dump()
-    with in_environment(KVMWEB_NET_STATE=str(own.state)):
-        found = Followed(agent, own)
-        found.start()
-        try:
-            yield found
-        finally:
-            found.stop()
-            _clean(client, found.row.desired)
-    assert own.dump() == before
-
-
-def _clean(client: Client, desired: dict[str, object]) -> None:
-    for told in client.call("pending"):
-        name = "revert" if told["state"] == "unconfirmed" else "forget"
-        client.call(name, token=told["token"])
-    plan = client.call("plan", desired={}, owned=whole(desired))
-    done = client.call("apply", desired={}, owned=whole(desired), digest=plan["digest"])
-    if done["token"] and done["state"] == "unconfirmed":
-        client.call("confirm", token=done["token"])
 
 
 @contextmanager
@@ -240,6 +162,29 @@ class TestStoppedInTheMiddle:
         assert (change.token, change.state) == (done["token"], ChangeState.UNCONFIRMED)
         assert change.deadline is not None
         followed.finish(hostnet.revert.submit(followed.alice, followed.host))
+
+
+def test_a_helper_killed_in_the_middle_of_a_plan_leaves_nothing_half_made(
+    followed: Followed,
+) -> None:
+    """The next one undoes what that had done, and the site says so."""
+    before = followed.own.dump()
+    many = [{"kind": "bridge", "name": f"many{number}"} for number in range(400)]
+    document = {"links": many}
+    plan = followed.finish(
+        hostnet.preview.submit(followed.alice, followed.host, {"document": document})
+    )
+    client = mirror.helper(followed.host.pk)
+    arguments = {"document": document, "digest": plan.result["digest"]}
+    job = hostnet.apply.submit(followed.alice, followed.host, arguments)
+    until(lambda: [*followed.own.state.glob("*.journal")], what="the helper to have begun")
+    os.kill(client._process.pid, signal.SIGKILL)
+    job = followed.stage.finish(job)
+    assert job.state == JobState.FAILED, job.state
+    until(lambda: followed.last.state == ChangeState.REVERTED, what="the change to be settled")
+    assert "undone" in followed.last.note
+    assert followed.row.desired == {}
+    until(lambda: followed.own.dump() == before, what="the host to be as it was")
 
 
 def test_after_a_reboot_what_we_made_is_made_again(followed: Followed) -> None:

@@ -33,6 +33,8 @@ ROLES = {
     "alice": Role.ADMINISTRATOR,
 }
 FILTER = "<filter name='mine'><rule action='drop' direction='in'><icmp/></rule></filter>"
+NETWORK = """<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/>
+<ip address='192.168.122.1' prefix='24'/></network>"""
 DOMAIN = "<domain type='qemu'><name>web1</name><devices><graphics type='vnc'/></devices></domain>"
 
 
@@ -98,7 +100,13 @@ def world(people: dict[str, User]) -> World:
             xml=DOMAIN,
         ),
         network=Network.objects.create(
-            host=host, uuid=uuid4(), name="default", is_active=True, xml="<network/>"
+            host=host,
+            uuid=uuid4(),
+            name="default",
+            is_active=True,
+            forward_mode="nat",
+            bridge="virbr0",
+            xml=NETWORK,
         ),
         pool=pool,
         volume=Volume.objects.create(pool=pool, name="web1.qcow2", xml="<volume/>"),

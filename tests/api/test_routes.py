@@ -9,7 +9,7 @@ from django.test import Client
 
 from kvmweb.api.openapi import document
 from kvmweb.api.root import api
-from kvmweb.models import ChangeState, HostNetwork, Job, Machine, NetworkChange, State
+from kvmweb.models import ChangeState, HostNetwork, Job, Machine, Network, NetworkChange, State
 from kvmweb.operations.operation import OPERATIONS
 from tests.api.conftest import EVERYONE, World
 
@@ -71,6 +71,27 @@ TABLE: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "GET /networks": (ANYONE, {}),
     "GET /networks/{uuid}": (SEEN, {}),
     "GET /networks/{uuid}/xml": (SEEN, {}),
+    "GET /networks/{uuid}/leases": (SEEN, {}),
+    "GET /networks/{uuid}/forwards": (SEEN, {}),
+    "POST /networks": (
+        MAKES,
+        {"host": "local", "name": "lab", "ips": [{"address": "10.1.0.1/16"}]},
+    ),
+    "PATCH /networks/{uuid}": (ADMINISTERS, {"mtu": 1400}),
+    "DELETE /networks/{uuid}": (ADMINISTERS, {}),
+    "POST /networks/{uuid}/edit": (ADMINISTERS, {"domain": "lab.example"}),
+    "POST /networks/{uuid}/start": (ADMINISTERS, {}),
+    "POST /networks/{uuid}/stop": (ADMINISTERS, {}),
+    "POST /networks/{uuid}/restart": (ADMINISTERS, {}),
+    "POST /networks/{uuid}/set_autostart": (ADMINISTERS, {"enabled": True}),
+    "POST /networks/{uuid}/delete": (ADMINISTERS, {}),
+    "POST /networks/{uuid}/add_reservation": (
+        ADMINISTERS,
+        {"mac": "52:54:00:00:00:01", "address": "192.168.122.7"},
+    ),
+    "POST /networks/{uuid}/remove_reservation": (ADMINISTERS, {"address": "192.168.122.7"}),
+    "POST /networks/{uuid}/add_forward": (ADMINISTERS, {"port": 8080, "to": "192.168.122.7"}),
+    "POST /networks/{uuid}/remove_forward": (ADMINISTERS, {"protocol": "tcp", "port": 8080}),
     "GET /filters": (ANYONE, {}),
     "POST /filters": (MAKES, {"host": "local", "name": "new"}),
     "POST /filters/define": (MAKES, {"host": "local", "xml": "<filter name='new'/>"}),
@@ -186,3 +207,4 @@ def _ready_for(route: str, world: World) -> None:
         Machine.objects.update(state=operation.when[0])
     else:
         Machine.objects.update(state=State.RUNNING)
+    Network.objects.update(is_active=not route.endswith("networks/{uuid}/start"))

@@ -10,14 +10,14 @@ Its only way out is eth0, a veth to ``outside``, a namespace with the gateway 19
 
 import contextlib
 import json
-import os
-import shutil
+import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from kvmweb.net import launch
 from kvmweb.net.client import Client
@@ -25,7 +25,11 @@ from tests import dumps
 from tests.waiting import until
 
 # Lives until its standard input ends, and says when the namespaces are there.
-_HOLD = "mount -t tmpfs tmpfs /run/netns && mount -t sysfs sysfs /sys && echo ready && exec cat"
+_HOLD = """
+mkdir -p /run/netns /var/lib/kvmweb
+mount -t tmpfs tmpfs /run/netns && mount -t tmpfs tmpfs /var/lib/kvmweb &&
+mount -t sysfs sysfs /sys && echo ready && exec cat
+"""
 ADDRESS, ADDRESS6 = "192.0.2.10", "2001:db8::10"
 GATEWAY, GATEWAY6 = "192.0.2.1", "2001:db8::1"
 
@@ -36,13 +40,12 @@ class OwnHost:
     def __init__(self, *, doubts: bool = False) -> None:
         """``doubts``: whether IPv6 addresses are probed for duplicates, which takes 2 s."""
         self._doubts = doubts
-        self.state = Path(tempfile.mkdtemp(prefix="kvmweb-net-", dir="/var/tmp"))
-        self.environment = {**os.environ, "KVMWEB_NET_STATE": str(self.state)}
         self._holders: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         try:
             self.prefix, self.outside = self._hold(), self._hold()
+            self.state = Path(f"/proc/{self._holders[0].pid}/root/var/lib/kvmweb/net")
             self._plug_in()
         except BaseException:
             self.__exit__(None, None, None)
@@ -58,7 +61,6 @@ class OwnHost:
         for holder in self._holders:
             holder.kill()
             holder.wait(10)
-        shutil.rmtree(self.state)
 
     def _hold(self) -> list[str]:
         holder = subprocess.Popen(
@@ -109,7 +111,27 @@ class OwnHost:
         )
 
     def client(self, on_event: Callable[[str], None] | None = None) -> Client:
-        return Client(launch.here(self.prefix), on_event=on_event, environment=self.environment)
+        return Client(launch.here(self.prefix), on_event=on_event)
+
+    @contextlib.contextmanager
+    def by_ssh(self) -> Iterator[str]:
+        """The URI of this host for somebody outside, who signs in as root over eth0."""
+        with tempfile.TemporaryDirectory(prefix="kvmweb-ssh-", dir="/var/tmp") as place:
+            keys = Path(place)
+            for name in ("host", "id"):
+                _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / name)])
+            (keys / "sshd_config").write_text(_SSHD.format(keys=keys))
+            ssh = keys / "ssh"
+            ssh.write_text(f'#!/bin/sh\nexec {shlex.join(self.outside)} ssh "$@"\n')
+            ssh.chmod(0o700)
+            words = [*self.prefix, "/usr/sbin/sshd", "-D", "-f", str(keys / "sshd_config")]
+            with subprocess.Popen(words) as sshd:
+                query = urlencode({"keyfile": keys / "id", "no_verify": 1, "command": ssh})
+                try:
+                    until(lambda: ":22 " in self.execute("ss", "-Hltn"), what="sshd to listen")
+                    yield f"qemu+ssh://root@{ADDRESS}/system?{query}"
+                finally:
+                    sshd.kill()
 
     def rows(self, *command: str) -> list[dict[str, Any]]:
         """What a command tells as JSON."""
@@ -137,7 +159,8 @@ class OwnHost:
         return {title: text for title, text in dump.items() if title not in _OTHERS}
 
     def _files(self) -> str:
-        return "\n".join(sorted(file.name for file in self.state.iterdir()))
+        files = self.state.iterdir() if self.state.exists() else ()
+        return "\n".join(sorted(file.name for file in files))
 
     def assert_as(self, before: dumps.Dump) -> None:
         """Nothing was left behind, nothing is missing."""
@@ -152,6 +175,14 @@ class OwnHost:
         assert not left[0], f"the host is not as it was:\n{left[0]}"
 
 
+_SSHD = """
+HostKey {keys}/host
+AuthorizedKeysFile {keys}/id.pub
+StrictModes no
+PidFile none
+PermitRootLogin prohibit-password
+LogLevel ERROR
+"""
 _OTHERS = ("Open vSwitch", "programs")
 
 

@@ -86,9 +86,12 @@ class Places:
         command = ["ip", "netns", "exec", name, sys.executable, "-c", program, str(port), address]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL) as server:
             option = "-Hlun" if protocol == "udp" else "-Hltn"
-            until(lambda: f":{port} " in self.run(name, "ss", option), what=f"a server at {port}")
-            yield server
-            server.kill()
+            try:
+                listens = f":{port} "
+                until(lambda: listens in self.run(name, "ss", option), what=f"a server at {port}")
+                yield server
+            finally:
+                server.kill()
 
 
 def ask(name: str, address: str, port: int, *, protocol: str = "tcp", seconds: float = 3) -> str:

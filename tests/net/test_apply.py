@@ -266,3 +266,13 @@ def test_what_is_kept_on_the_host_is_roots_alone(state: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0
     written.forget()
     assert list(state.iterdir()) == []
+
+
+@pytest.mark.parametrize(("owner", "mode"), [(65534, 0o700), (0, 0o777), (0, 0o720)])
+def test_a_journal_that_others_could_have_written_is_not_trusted(
+    state: Path, owner: int, mode: int
+) -> None:
+    os.chown(state, owner, -1)
+    state.chmod(mode)
+    with pytest.raises(NetError, match="can be changed by others than root"):
+        journal.everything()

@@ -26,7 +26,6 @@ def started(host: OwnHost) -> subprocess.Popen[bytes]:
         launch.here(host.prefix).words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=host.environment,
     )
 
 

@@ -159,8 +159,8 @@ def _fdb(host: Switches) -> list[dict[str, Any]]:
 def test_the_host_does_not_answer_in_vlans_that_it_has_no_part_in(host: Switches) -> None:
     """Its kernel hears what the link of a userspace bridge receives, whatever the tag."""
     with host.guest("a", "10.99.0.1/24") as a, host.guest("b", "10.99.0.2/24") as b:
-        ports, addresses = [{"name": a, "tag": 10}, {"name": b}], ["10.99.0.9/24"]
-        with host.having(**_bridge(*ports, addresses=addresses)):
+        ports: list[dict[str, Any]] = [{"name": a, "tag": 10}, {"name": b}]
+        with host.having(**_bridge(*ports, addresses=["10.99.0.9/24"])):
             assert " 0% packet loss" in _reaches(host, "b", "10.99.0.9")
             _transfer(host, "b", "", "10.99.0.9")
             _reaches(host, "a", "10.99.0.9")

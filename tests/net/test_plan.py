@@ -236,3 +236,30 @@ def test_risk_runs_through_bridges_to_their_ports(host: OwnHost, network: Applie
     )
     assert told["reasons"] == ["eth0 carries the default route."]
     assert [step["is_risky"] for step in told["steps"]] == [True]
+
+
+def test_a_lease_that_moves_is_pointed_out(host: OwnHost, helper: Client) -> None:
+    host.execute(
+        "ip",
+        "address",
+        "add",
+        "192.0.2.50/24",
+        "dev",
+        "eth0",
+        "valid_lft",
+        "600",
+        "preferred_lft",
+        "600",
+    )
+    try:
+        wanted = document(links=[bridge(uplink="eth0")])
+        (warning,) = helper.call("plan", desired=wanted, owned={})["warnings"]
+        assert warning.startswith("192.0.2.50/24 of eth0 is a lease: let the host's DHCP client")
+    finally:
+        host.execute("ip", "address", "del", "192.0.2.50/24", "dev", "eth0")
+
+
+def test_a_bridge_that_learns_first_is_pointed_out(helper: Client) -> None:
+    wanted = document(links=[bridge(uplink="eth0", stp=True, forward_delay=4)])
+    (warning,) = helper.call("plan", desired=wanted, owned={})["warnings"]
+    assert warning.startswith("br0 passes nothing for its first 8 s")

@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from kvmweb.net import namespaces
 from kvmweb.net.client import Client
+from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
 from kvmweb.net.routers.legs import host_end
+from kvmweb.net.step import ACTIONS
 from tests.dumps import Dump, difference
 from tests.net.own_host import OwnHost
 from tests.network import Applied, document
@@ -38,7 +41,7 @@ while True:
 """
 ASK = """
 import socket, sys
-with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3) as wire:
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2) as wire:
     print(wire.recv(100).decode())
 """
 PYTHON = [sys.executable, "-I", "-S"]
@@ -102,10 +105,15 @@ class Street:
         routers = self.helper.call("read")["routers"]
         return next(one for one in routers if one["name"] == name)
 
-    def dnsmasqs(self) -> list[str]:
-        """That work for this host's routers."""
-        text = subprocess.run(["ps", "-e", "-o", "args="], capture_output=True, text=True).stdout
-        return [line for line in text.splitlines() if str(self.host.state) in line]
+    def dnsmasqs(self) -> list[int]:
+        """That run by this host's files."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                is_it = (entry / "comm").read_text() == "dnsmasq\n"
+                if is_it and self.host.state.samefile(entry / "root/var/lib/kvmweb/net"):
+                    found.append(int(entry.name))
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +143,17 @@ def street() -> Iterator[Street]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def clean(street: Street) -> Dump:
+    return street.host.dump()
+
+
 @pytest.fixture
-def network(street: Street) -> Iterator[Applied]:
+def network(street: Street, clean: Dump) -> Iterator[Applied]:
     """All that was applied is gone at the end, and everything as it was."""
-    before = street.host.dump()
     with Applied(street.helper) as applied:
         yield applied
-    text = left(street, before)
+    text = left(street, clean)
     assert not text, text
     assert not street.dnsmasqs()
 
@@ -361,6 +373,21 @@ def test_dhcp_tells_options_and_keeps_reservations(street: Street, network: Appl
     assert street.leases("pc2") == {**before, "seconds": 600}
 
 
+def test_a_lease_and_the_end_of_dnsmasq_are_heard_of(street: Street, network: Applied) -> None:
+    apply(network, dhcp=[DHCP])
+    heard: list[str] = []
+    with street.host.client(heard.append) as listener:
+        listener.call("watch")
+        until(lambda: "routers" in heard, what="the first news, of what is there")
+        for happens in (
+            lambda: street.leases("pc1"),
+            lambda: street.host.execute("kill", str(street.seen("r1")["dhcp_pid"])),
+        ):
+            heard.clear()
+            happens()
+            until(lambda: "routers" in heard, seconds=5, what="news of the router")
+
+
 def test_two_routers_do_not_meet(street: Street, network: Applied) -> None:
     other = {
         "name": "r2", "legs": [{**OUTSIDE, "addresses": ["203.0.113.22/24"]}],
@@ -509,14 +536,13 @@ def test_another_dnsmasq_is_never_ended(street: Street, network: Applied) -> Non
         theirs.kill()
 
 
-def test_a_failure_half_way_leaves_nothing(street: Street, network: Applied) -> None:
-    before = street.host.dump()
+def test_a_failure_half_way_leaves_nothing(street: Street, network: Applied, clean: Dump) -> None:
     # The kernel refuses it when the namespace and the first leg are there.
     legs = [INSIDE, {**OUTSIDE, "mac": "00:00:00:00:00:00"}]
     with pytest.raises(NetError, match="All is as it was before") as failed:
         network.apply(links=switches(), routers=[router(legs=legs, dhcp=[DHCP])])
     assert failed.value.kind == "failed"
-    assert not left(street, before)
+    assert not left(street, clean)
 
 
 def test_a_failure_at_the_end_leaves_all_as_it_was(street: Street, network: Applied) -> None:
@@ -536,6 +562,22 @@ def _without_ends(dump: dict[str, str]) -> dict[str, str]:
     """The MACs of ends on the host, which are random, and what follows from them."""
     left_out = ("links of “”", "addresses of “”", "routes6 of “”", "vlans of “”")
     return {title: text for title, text in dump.items() if title not in left_out}
+
+
+def test_a_namespace_that_was_only_begun_is_undone() -> None:
+    """The helper was killed before it could mark it; one that others use is left."""
+
+    def undo() -> bool:
+        with Context() as context:
+            ACTIONS["router.remove"](context, name="kr-begun", lenient=True)
+        return not namespaces.DIRECTORY.joinpath("kr-begun").exists()
+
+    for words, is_gone in (((), True), (("lo", "up"), False)):
+        subprocess.run(["ip", "netns", "add", "kr-begun"], check=True)
+        if words:
+            subprocess.run(["ip", "-n", "kr-begun", "link", "set", *words], check=True)
+        assert undo() is is_gone
+    subprocess.run(["ip", "netns", "delete", "kr-begun"], check=True)
 
 
 LONG = "a-router-with-a-long-name"

@@ -15,15 +15,15 @@ from pydantic import ValidationError
 
 from kvmweb.spec.network import (
     Bandwidth,
+    DhcpRange,
     DnsHost,
     Ip,
     Mode,
     NetworkDocument,
     PortGroup,
-    Range,
-    Reservation,
-    Route,
+    ReservedAddress,
     Srv,
+    StaticRoute,
     Vlans,
     created,
     document_of,
@@ -127,6 +127,13 @@ def test_a_network_stands_for_its_first_address() -> None:
     assert Ip(address="fd00:100::/64").address == "fd00:100::1/64"
 
 
+def test_what_libvirt_adds_to_a_running_network_is_no_field_of_it() -> None:
+    ports = _xml("nat").replace("2000", "1024").replace("3000", "65535")
+    assert document_of(ports).nat_ports is None
+    pool = _xml("passthrough-pf").replace("<pf", "<interface dev='eth3v0'/><pf")
+    assert document_of(pool).devices == []
+
+
 def test_several_tags_make_a_trunk() -> None:
     assert Vlans(tags=[1, 2]).is_trunk
     assert not Vlans(tags=[1]).is_trunk
@@ -138,12 +145,15 @@ def test_several_tags_make_a_trunk() -> None:
         (lambda: Ip(address="192.168.100.1"), "Add the prefix to 192.168.100.1"),
         (lambda: Ip(address="192.168.300.1/24"), "is not an address with a prefix"),
         (lambda: Ip(address="; rm -rf /"), "is not an address with a prefix"),
-        (lambda: Range(start="10.0.0.1", end="x"), "“x” is not an IP address."),
-        (lambda: Range(start="10.0.0.1", end="10.0.0.2", lease_seconds=60), "120 seconds or more"),
-        (lambda: Reservation(mac="52:54:00", address="10.0.0.1"), "is not a MAC address"),
-        (lambda: Reservation(mac="53:54:00:00:00:00", address="10.0.0.1"), "multicast"),
-        (lambda: Reservation(name="a b", address="10.0.0.1"), "not a name in DNS"),
-        (lambda: Reservation(id="zz", address="fd00::1"), "not a DHCPv6 client identifier"),
+        (lambda: DhcpRange(start="10.0.0.1", end="x"), "“x” is not an IP address."),
+        (
+            lambda: DhcpRange(start="10.0.0.1", end="10.0.0.2", lease_seconds=60),
+            "120 seconds or more",
+        ),
+        (lambda: ReservedAddress(mac="52:54:00", address="10.0.0.1"), "is not a MAC address"),
+        (lambda: ReservedAddress(mac="53:54:00:00:00:00", address="10.0.0.1"), "multicast"),
+        (lambda: ReservedAddress(name="a b", address="10.0.0.1"), "not a name in DNS"),
+        (lambda: ReservedAddress(id="zz", address="fd00::1"), "not a DHCPv6 client identifier"),
         (lambda: NetworkDocument(bridge="br0/x"), "no slash"),
         (lambda: NetworkDocument(bridge="a-name-too-long-1"), "at most 15 bytes"),
         (lambda: NetworkDocument(mtu=67), "greater than or equal to 68"),
@@ -151,7 +161,7 @@ def test_several_tags_make_a_trunk() -> None:
         (lambda: Vlans(tags=[4095]), "less than or equal to 4094"),
         (lambda: Vlans(tags=[1, 2], native_untagged=3), "must be among the trunk's"),
         (lambda: Vlans(tags=[1, 2], native_untagged=1, native_tagged=2), "one native VLAN"),
-        (lambda: Route(to="10.0.0.1/8", gateway="10.1.1.1"), "the bits behind the prefix"),
+        (lambda: StaticRoute(to="10.0.0.1/8", gateway="10.1.1.1"), "the bits behind the prefix"),
         (lambda: PortGroup(name="a b"), "Use letters, digits"),
         (lambda: Vlans(tags=[]), "Enter at least one"),
         (lambda: DnsHost(address="10.0.0.1", names=["ok", "not ok"]), "not a name in DNS"),

@@ -40,6 +40,7 @@ class Database:
         self.directory = directory or _directory()
         self.socket = self.directory / "db.sock"
         self._schema: dict[str, Any] = {}
+        self._kinds: dict[str, dict[str, str]] = {}
 
     def call(self, method: str, params: list[Any], *, seconds: float = rpc.ANSWER) -> Any:
         return rpc.call(self.socket, OVSDB, method, params, seconds=seconds)
@@ -68,9 +69,15 @@ class Database:
         ]
 
     def _plain(self, table: str, row: Row) -> Row:
-        columns = self.schema[table]["columns"]
-        found = {name: plain(columns[name]["type"], row[name]) for name in row if name in columns}
+        kinds = self._kinds_of(table)
+        found = {name: plain(kinds[name], value) for name, value in row.items() if name in kinds}
         return {"uuid": row["_uuid"][1], **found} if "_uuid" in row else found
+
+    def _kinds_of(self, table: str) -> dict[str, str]:
+        if table not in self._kinds:
+            columns = self.schema[table]["columns"]
+            self._kinds[table] = {name: _kind(column["type"]) for name, column in columns.items()}
+        return self._kinds[table]
 
     def control(self, *words: str, seconds: float = rpc.ANSWER) -> str:
         """What ``ovs-appctl WORDS`` prints; raises ``NetError``."""
@@ -125,12 +132,20 @@ def _select(table: str) -> dict[str, Any]:
     return {"op": "select", "table": table, "where": []}
 
 
-def plain(kind: Any, value: Any) -> Any:
-    """``kind``: the column's type in the schema."""
-    if isinstance(kind, dict) and "value" in kind:
+def _kind(type_: Any) -> str:
+    """Of a column with that type in the schema: one, set or map."""
+    if not isinstance(type_, dict):
+        return "one"
+    if "value" in type_:
+        return "map"
+    return "one" if type_.get("max", 1) == 1 else "set"
+
+
+def plain(kind: str, value: Any) -> Any:
+    if kind == "map":
         return {str(_atom(key)): _atom(one) for key, one in value[1]}
     several = value[1] if isinstance(value, list) and value[0] == "set" else [value]
-    if isinstance(kind, dict) and kind.get("max", 1) != 1:
+    if kind == "set":
         return sorted(_atom(one) for one in several)
     return _atom(several[0]) if several else None
 

@@ -10,12 +10,12 @@ VLANs that it has no part in. An ingress chain that drops all comes behind the c
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 from kvmweb.net import nftables
 from kvmweb.net.context import Context
+from kvmweb.net.ovs import kernel
 from kvmweb.net.ovs.database import Row
 from kvmweb.net.ovs.offloads import userspace_links
 from kvmweb.net.step import ADD_RULES, DROP_RULES, Step, action
@@ -27,12 +27,9 @@ _FAMILY = "netdev"
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-def read(context: Context) -> list[str]:
+def read() -> list[str]:
     """Names of our chains."""
-    if not shutil.which("nft"):
-        return []
-    chains = (one.get("chain", {}) for one in nftables.listed(context, ["list", "chains", _FAMILY]))
-    return sorted(one["name"] for one in chains if one.get("table") == TABLE)
+    return sorted(kernel.chains(TABLE))
 
 
 def deafness(actual: State, desired: State, owned: State) -> Iterator[Step]:
@@ -101,7 +98,7 @@ def _words(name: str) -> list[list[str]]:
 
 @action("ovs.deafen")
 def _carry_out(context: Context, name: str, *, is_on: bool) -> None:
-    there = read(context)
+    there = read()
     if is_on == (_chain(name) in there):
         return
     table = {"family": _FAMILY, "name": TABLE}

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kvmweb.net import addresses, changes, step
+from kvmweb.net import addresses, changes, moves, step
 from kvmweb.net.ground import Networks
 from kvmweb.net.kernel import TEMPORARY
 from kvmweb.net.ovs import wanted
@@ -31,13 +31,13 @@ def interfaces(actual: State, desired: State, owned: State) -> Iterator[Step]:
         for port in one["ports"]
     }
     for number, spec in enumerate(desired.get("switches", [])):
-        moves = _moves(actual, spec)
-        if moves:
-            yield addresses.move_addresses(spec["uplink"], spec["name"], keep=[], actual=actual)
+        is_moving = _moves(actual, spec)
+        if is_moving:
+            yield moves.move_addresses(spec["uplink"], spec["name"], keep=[], actual=actual)
         for name, one, field in _internal(spec, f"switches.{number}"):
             is_bridge = name == spec["name"]
             is_up = spec["is_up"] if is_bridge else True
-            rank = step.ADD_LEGS if is_bridge and moves else step.SET_UP
+            rank = step.ADD_LEGS if is_bridge and is_moving else step.SET_UP
             # One that moves here from another bridge is made again.
             link = links.get(name) if (spec["name"], name) in ours else None
             if is_bridge or ours.get((spec["name"], name), True):
@@ -120,7 +120,7 @@ def _released_uplinks(actual: State, desired: State, owned: State) -> Iterator[S
         stays = name in now and now[name]["uplink"] == uplink
         if uplink and not stays and _is_our_port(there.get(name), uplink):
             keep = [*_of_bridge(spec), *(_of_bridge(now[name]) if name in now else [])]
-            back = addresses.move_addresses(name, uplink, keep=keep, actual=actual)
+            back = moves.move_addresses(name, uplink, keep=keep, actual=actual)
             back.rank = step.RELEASE_UPLINKS
             yield back
 

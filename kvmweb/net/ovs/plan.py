@@ -45,7 +45,7 @@ def plan(context: Context, actual: State, desired: State, owned: State) -> list[
     if not switches and not before:
         return []
     checks.check(actual, desired, owned)
-    there = {one["name"]: one for one in actual["switches"]}
+    there = {one["name"]: one for one in _with_links(actual)}
     old = {one["name"]: one for one in before}
     staying = names(switches)
     datapaths = actual["ovs"].get("datapaths", [])
@@ -63,6 +63,20 @@ def plan(context: Context, actual: State, desired: State, owned: State) -> list[
     if steps and not actual["ovs"]["is_running"]:
         raise NetError(actual["ovs"]["problem"], field="switches", kind="missing")
     return steps
+
+
+def _with_links(actual: State) -> Iterator[Row]:
+    """The bridges, and which of their interfaces are up. ovs-vswitchd hears of that later than the
+    kernel, and a plan must not change meanwhile.
+    """
+    ups = {one["name"] for one in actual.get("links", []) if one["is_up"] and not one["namespace"]}
+    for bridge in actual["switches"]:
+        yield {**bridge, "ports": [_with_state(port, ups) for port in bridge["ports"]]}
+
+
+def _with_state(port: Row, ups: set[str]) -> Row:
+    interfaces = [{**one, "is_up": one["name"] in ups} for one in port["interfaces"]]
+    return {**port, "interfaces": interfaces}
 
 
 def _leave(bridge: Row, spec: dict[str, Any]) -> Iterator[Step]:
@@ -223,7 +237,7 @@ def _up_again(port: Row) -> list[Step]:
     return [
         undo
         for one in port["interfaces"]
-        if one["type"] == "internal" and one.get("live", {}).get("admin_state") == "up"
+        if one["type"] == "internal" and one["is_up"]
         for undo in set_link(one["name"], "", {}, before={"is_up": True}, rank=SET_UP).undo
     ]
 

@@ -197,21 +197,21 @@ def _base(kind: Any) -> str:
 
 
 @call("ovs.table")
-def table(context: Context, *, name: str, limit: int = 100, offset: int = 0) -> Row:
+def browse(context: Context, *, table: str, limit: int = 100, offset: int = 0) -> Row:
     """A page of its rows, by name. ``names``: of the rows that these refer to, by UUID."""
     found = database.of(context)
-    if name not in found.schema:
-        raise NetError(f"Open vSwitch has no table “{name}”.", field="name", kind="missing")
+    if table not in found.schema:
+        raise NetError(f"Open vSwitch has no table “{table}”.", field="table", kind="missing")
     named = sorted(one for one in found.schema if "name" in found.schema[one]["columns"])
-    everything = found.select({name, *named})
-    rows = sorted(everything[name], key=lambda row: str(row.get("name", row["uuid"])))
+    everything = found.select({table, *named})
+    rows = sorted(everything[table], key=lambda row: str(row.get("name", row["uuid"])))
     names = {
         row["uuid"]: {"table": one, "name": row["name"]} for one in named for row in everything[one]
     }
     page = rows[max(offset, 0) :][: min(max(limit, 0), _MOST)]
     return {
-        "name": name,
-        "columns": _columns(found.schema[name]),
+        "name": table,
+        "columns": _columns(found.schema[table]),
         "rows": [{key: _without_secrets(value) for key, value in row.items()} for row in page],
         "total": len(rows),
         "names": {uuid: names[uuid] for uuid in _uuids(page) if uuid in names},

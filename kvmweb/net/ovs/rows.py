@@ -19,8 +19,8 @@ Operations = list[dict[str, Any]]
 ROW = "kvmweb-row"
 # Of a row of state.py, what is no column that can be set.
 _OURS = {
-    "uuid", "live", "is_ours", "peer", "ports", "interfaces", "mirrors", "controllers", "qos",
-    "queues", "select_src_port", "select_dst_port", "output_port", *FLOW_EXPORTS,
+    "uuid", "live", "is_ours", "is_up", "peer", "ports", "interfaces", "mirrors", "controllers",
+    "qos", "queues", "select_src_port", "select_dst_port", "output_port", *FLOW_EXPORTS,
 }  # fmt: skip
 # ovs-vsctl(8): other strings need double quotes.
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")

@@ -47,7 +47,7 @@ def read(context: Context) -> dict[str, Any]:
     switches = [_switch(rows, row) for row in rows.sorted("Bridge")]
     about = _ovs(rows)
     if any(one["datapath_type"] == "netdev" for one in switches):
-        about["deaf"] = deaf.read(context)
+        about["deaf"] = deaf.read()
     return {"switches": switches, "ovs": about}
 
 

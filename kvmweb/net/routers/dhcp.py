@@ -15,10 +15,13 @@ import re
 import select
 import shutil
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kvmweb.net import namespaces, originals
+from kvmweb.net.calls import watcher
 from kvmweb.net.context import Context
 from kvmweb.net.errors import StepError
 from kvmweb.net.step import START_SERVICES, STOP_SERVICES, Step, action
@@ -181,6 +184,29 @@ def serve(router: str, text: str, *, before: str, pid: int) -> Step:
     )
 
 
+@watcher
+def watch(changed: Callable[[str], None]) -> None:
+    """Neither a lease nor a dnsmasq's end is told by anybody: look every second."""
+    before = _signs()
+    while True:
+        time.sleep(1)
+        now = _signs()
+        if now != before:
+            changed("routers")
+        before = now
+
+
+def _signs() -> list[Any]:
+    """What differs when something was leased, or a dnsmasq ended."""
+    found: list[Any] = []
+    for file in sorted((originals.directory() / "routers").glob("*/*")):
+        with contextlib.suppress(OSError):  # it goes with its router
+            found.append((str(file), file.stat().st_mtime_ns))
+            if file.name == "dnsmasq.pid":
+                found.append(_file_of(Path("/proc", file.read_text().strip())))
+    return found
+
+
 @action("router.dhcp")
 def _set(context: Context, router: str, text: str) -> None:
     for pid in daemons().get(str(_file(router)), []):
@@ -225,8 +251,8 @@ def forget(router: str) -> None:
 
 
 def daemons() -> dict[str, list[int]]:
-    """Every dnsmasq by the file it was started with. Looked up anew each time, for the numbers of
-    processes are used again.
+    """Every dnsmasq of this host by the file it was started with. Looked up anew each time, for the
+    numbers of processes are used again.
     """
     found: dict[str, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
@@ -242,9 +268,18 @@ def _file_of(process: Path) -> str:
         words = (process / "cmdline").read_text(errors="replace").split("\0")
     except OSError:
         return ""
-    if words[0].rpartition("/")[2] != PROGRAM:
+    if words[0].rpartition("/")[2] != PROGRAM or not _shares_our_files(process):
         return ""
     return next((one.partition("=")[2] for one in words if one.startswith("--conf-file=")), "")
+
+
+def _shares_our_files(process: Path) -> bool:
+    """A container's files may be called like ours."""
+    where = originals.directory()
+    try:
+        return where.samefile(process / "root" / where.relative_to("/"))
+    except OSError:
+        return False
 
 
 def is_ours(router: str, process: Path) -> bool:

@@ -241,7 +241,14 @@ def drop(place: Place, leg: Leg, lost: list[Step]) -> list[Step]:
         return [step]
     step = changes.remove_link(end, undo=again)
     step.rank = DROP_LEGS
-    return [*([drop_port(leg["switch"], leg["port"])] if leg["port"] else []), step]
+    return [*_drop_port_of(place, leg), step]
+
+
+def _drop_port_of(place: Place, leg: Leg) -> list[Step]:
+    """A bridge that is going away takes its ports with it, and brings them back (ovs/plan.py)."""
+    if not leg["port"] or leg["switch"] not in place.bridges:
+        return []
+    return [drop_port(leg["switch"], leg["port"])]
 
 
 def _joined(leg: Leg) -> list[Step]:
@@ -345,7 +352,7 @@ def _set_join(place: Place, have: Leg, leg: Leg, old: Leg | None) -> list[Step]:
 def _leave(place: Place, have: Leg) -> list[Step]:
     end, bridge = have["end"], place.bridge(have["switch"])
     if have["port"]:
-        return [drop_port(have["switch"], have["port"])]
+        return _drop_port_of(place, have)
     if not have["switch"]:
         return []
     step = changes.set_master(end, None, before=have["switch"])

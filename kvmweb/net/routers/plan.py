@@ -80,7 +80,7 @@ def _stray_ends(
         if leg["parent"] or end in but:
             continue
         port = state.port_of(ground.actual, end)
-        if port:
+        if port and port[0] in place.bridges:
             steps.append(legs.drop_port(*port))
         if ground.is_ours(end):
             steps.append(changes.remove_link(end, undo=[]))

@@ -1,6 +1,6 @@
 """A host's own network: planned, applied, confirmed, undone; drift taken over or put back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -76,6 +76,8 @@ def _has_no_drift(host: Host) -> str:
 def preview(job: Job, host: Host, *, proposal: Proposal) -> None:
     """What would be done to the host so that it has this network. Nothing is changed."""
     before = wanted_of(host)
+    # First, so that a plan that fails can be mended where it was begun.
+    job.result = {"before": before}
     wanted = proposal.document.model_dump(mode="json")
     with _explained():
         found = _plan(host, wanted, before)
@@ -101,6 +103,18 @@ def apply(job: Job, host: Host, *, application: Application) -> None:
             raise OperationError(_MOVED, field="digest")
         wanted = application.document.model_dump(mode="json")
         _carry_out(job, host, before, wanted, digest=plan)
+
+
+def change_document(job: Job, host: Host, edit: Callable[[Document], Document]) -> None:
+    """For operations of other nouns that are kept in the host's document, such as port forwards:
+    what ``edit`` makes of the document is applied at once.
+    """
+    with mirror.alone(host.pk), _explained(prefix=""):
+        if waiting := _is_waiting(host):
+            raise OperationError(waiting)
+        before = wanted_of(host)
+        after = edit(Document.model_validate(before)).model_dump(mode="json")
+        _carry_out(job, host, before, after)
 
 
 @operation(gettext_lazy("Keep this change"), needs=NETWORKS, icon="check", unless=_is_not_waiting)
@@ -238,7 +252,7 @@ _LOOKS = {
     "flows": _Look("ovs.flows", "bridge", ("ovs-ofctl", "dump-flows")),
     "macs": _Look("ovs.fdb", "bridge", ("ovs-appctl", "fdb/show")),
     "bond": _Look("ovs.bond", "port", ("ovs-appctl", "bond/show")),
-    "table": _Look("ovs.table", "name", ("ovsdb-client", "dump", "Open_vSwitch")),
+    "table": _Look("ovs.table", "table", ("ovsdb-client", "dump", "Open_vSwitch")),
     "tunnels": _Look("ovs.tunnels", "", ("ovs-appctl", "ofproto/list-tunnels")),
     "leases": _Look("router.leases", "router", ()),
 }

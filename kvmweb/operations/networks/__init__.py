@@ -15,6 +15,7 @@ from kvmweb.models.access import NETWORKS
 from kvmweb.operations.networks import checks, users
 from kvmweb.operations.networks.applying import apply
 from kvmweb.operations.networks.defining import at_field, define, definition
+from kvmweb.operations.networks.forwards import add_forward, remove_all, remove_forward
 from kvmweb.operations.networks.handles import handle, unless_transient
 from kvmweb.operations.networks.reservations import add_reservation, remove_reservation
 from kvmweb.operations.networks.restart import restart as restart_network
@@ -27,8 +28,8 @@ from kvmweb.virt.connections import connection
 from kvmweb.virt.errors import OperationError
 
 __all__ = [
-    "Change", "Wish", "add_reservation", "create", "delete", "edit", "remove_reservation",
-    "restart", "set_autostart", "start", "stop", "users",
+    "Change", "Wish", "add_forward", "add_reservation", "create", "delete", "edit",
+    "remove_forward", "remove_reservation", "restart", "set_autostart", "start", "stop", "users",
 ]  # fmt: skip
 
 # Two networks that are made at once must not both find the same subnet free.
@@ -224,10 +225,11 @@ def _completed(xml: str, before: str) -> str:
     check=_check_cut,
 )
 def delete(job: Job, network: Network, *, cut: Cut = False) -> None:
-    """Stop the network, and forget it. Machines that use it can't be started until they are plugged
-    in elsewhere.
+    """Stop the network, and forget it and its port forwards. Machines that use it can't be started
+    until they are plugged in elsewhere.
     """
     net = handle(network)
+    remove_all(job, network)
     if net.isActive():
         job.ran("virsh", "net-destroy", network.name)
     if net.isPersistent():

@@ -53,6 +53,11 @@ def actual(host: Host) -> dict[str, Any]:
     return state
 
 
+def addresses(host: Host) -> list[dict[str, Any]]:
+    """The host's own addresses."""
+    return [row for row in actual(host).get("addresses", []) if not row["namespace"]]
+
+
 def links(host: Host) -> dict[str, dict[str, Any]]:
     """The host's links by name."""
     return {one["name"]: one for one in actual(host).get("links", []) if not one["namespace"]}
@@ -60,18 +65,21 @@ def links(host: Host) -> dict[str, dict[str, Any]]:
 
 def bridges(host: Host) -> dict[str, str]:
     """Bridges that a network can join, by name: "linux" or "openvswitch"."""
-    state = actual(host)
-    own = set(
-        Network.objects.filter(host=host)
-        .exclude(forward_mode__in=("bridge", "private", "vepa", "passthrough", "hostdev"))
-        .values_list("bridge", flat=True)
-    )
+    own = _own_bridges(host)
     found = {name: "linux" for name, one in links(host).items() if one["kind"] == "bridge"}
-    found |= {one["name"]: "openvswitch" for one in state.get("switches", [])}
+    found |= {one["name"]: "openvswitch" for one in actual(host).get("switches", [])}
     return {name: kind for name, kind in sorted(found.items()) if name not in own}
+
+
+def _own_bridges(host: Host) -> set[str]:
+    """Those that libvirt made."""
+    joining = ("bridge", "private", "vepa", "passthrough", "hostdev")
+    rows = Network.objects.filter(host=host).exclude(forward_mode__in=joining)
+    return set(rows.values_list("bridge", flat=True))
 
 
 def devices(host: Host) -> list[str]:
     """Links that a network can go out by, or macvtap devices lie on."""
-    kinds = ("physical", "bond", "vlan", "dummy", "veth", "bridge")
-    return sorted(name for name, one in links(host).items() if one["kind"] in kinds)
+    kinds, own = ("physical", "bond", "vlan", "bridge"), _own_bridges(host)
+    found = links(host).items()
+    return sorted(name for name, one in found if one["kind"] in kinds and name not in own)

@@ -17,7 +17,7 @@ from kvmweb.operations.networks.handles import handle, unless_transient
 from kvmweb.operations.operation import operation
 from kvmweb.spec import network as spec
 from kvmweb.spec.hostnet import Address, Mac
-from kvmweb.spec.network import DnsName, NetworkDocument, Reservation
+from kvmweb.spec.network import DnsName, NetworkDocument, ReservedAddress
 from kvmweb.virt.errors import OperationError
 
 
@@ -29,7 +29,7 @@ def _check_reservation(network: Network, arguments: object) -> dict[str, str]:
     if number is None:
         return {"address": now("%s is in none of this network's subnets.") % address}
     ip = document.ips[number]
-    wish = Reservation(mac=mac, id=client, name=name, address=address)
+    wish = ReservedAddress(mac=mac, id=client, name=name, address=address)
     ip.reservations.append(wish)
     place = f"ips.{number}.reservations.{len(ip.reservations) - 1}."
     found = rules.first_of(rules.ips(document))
@@ -67,7 +67,7 @@ def add_reservation(
     document = spec.document_of(definition(handle(network)))
     number = _subnet_of(document, address)
     if number is not None:
-        wish = Reservation(mac=mac, id=id, name=name, address=address)
+        wish = ReservedAddress(mac=mac, id=id, name=name, address=address)
         document.ips[number].reservations.append(wish)
     _apply_reservations(job, network, document)
 

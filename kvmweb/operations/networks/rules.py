@@ -13,10 +13,10 @@ from django.utils.translation import gettext as _
 from kvmweb.spec.network import (
     OWN_BRIDGE,
     Bandwidth,
+    DhcpRange,
     Ip,
     NetworkDocument,
-    Range,
-    Reservation,
+    ReservedAddress,
     Vlans,
 )
 
@@ -149,7 +149,7 @@ def _ranges(place: str, ip: Ip) -> Found:
                 yield f"{at}.start", _("This overlaps with the range from %s.") % other.start
 
 
-def _meet(one: Range, other: Range) -> bool:
+def _meet(one: DhcpRange, other: DhcpRange) -> bool:
     bounds = [int(ipaddress.ip_address(text)) for text in (one.start, one.end)]
     others = [int(ipaddress.ip_address(text)) for text in (other.start, other.end)]
     return bounds[0] <= others[1] and others[0] <= bounds[1]
@@ -182,7 +182,7 @@ def _reservations(place: str, ip: Ip) -> Found:
             seen.setdefault((name, value), number)
 
 
-def _reservation(at: str, one: Reservation, ip: Ip) -> Found:
+def _reservation(at: str, one: ReservedAddress, ip: Ip) -> Found:
     address = ipaddress.ip_address(one.address)
     if flaw := _outside(address, ip):
         yield f"{at}.address", flaw

@@ -72,10 +72,12 @@ def edit(job: Job, machine: Machine, *, change: Change) -> None:
     with _claim(machine, dom, base, changes):
         with cards.blaming(changes), cards.taken_back() as undo:
             if current is not None and change.apply != "next_start":
-                pending = _edit_current(job, dom, change, current, changes, undo)
+                waiting = _waiting(current, kept) if kept is not None else {}
+                wanted = {**waiting, **changes}
+                pending = _edit_current(job, dom, change, current, wanted, undo)
             elif current is not None:
                 pending = set(_differing(current, changes))
-            if kept is not None:
+            if kept is not None and changes:
                 _edit_kept(job, dom, kept, changes)
         _look_again(job, machine, nic=changes.get("mac", base.mac))
     if pending and kept is not None:
@@ -242,6 +244,12 @@ def _edit_current(
             undo.append(lambda: cards.update(job, dom, current, LIVE))
             return differing.keys() - tried.keys()
     raise AssertionError("the second attempt succeeds or raises")
+
+
+def _waiting(current: Interface, kept: Interface) -> Changes:
+    """What earlier changes have left for the next start."""
+    has, wanted = settings_of(current), settings_of(kept)
+    return {name: value for name, value in wanted.items() if has[name] != value}
 
 
 def _differing(card: Interface, changes: Changes) -> Changes:

@@ -42,7 +42,30 @@ def edited(machine: Machine, change: Change) -> dict[str, str]:
     if "mac" in changes and not changes["mac"]:
         return {"mac": _("Enter a MAC address: a card has one.")}
     write(interface, changes)
+    if not changes and (change.apply == "next_start" or not differences(machine, change.nic)):
+        return {"nic": _("Nothing is changed.")}
     return _first(_all(machine, interface, changes))
+
+
+def differences(machine: Machine, key: str) -> list[tuple[str, Any, Any]]:
+    """Name, value now and value after the next start of what differs, as the mirror has it."""
+    if not machine.inactive_xml:
+        return []
+    current = interface_of(parse(machine.xml), key)
+    kept = interface_of(parse(machine.inactive_xml), key)
+    if current is None or kept is None:
+        return []
+    before, after = settings_of(current), settings_of(kept)
+    return [
+        (name, before[name], after[name])
+        for name in before
+        if before[name] != after[name]
+        and not (current.network and name in _OF_NETWORK and not after[name])
+    ]
+
+
+# What a network gives its ports, and libvirt shows of a running machine as if it were the card's.
+_OF_NETWORK = ("vlan", "trunks", "native_mode", "mtu", "is_isolated", *BANDWIDTH)
 
 
 def find(machine: Machine, key: str) -> Interface | None:
@@ -79,6 +102,7 @@ def _all(machine: Machine, interface: Interface, changes: dict[str, Any]) -> Fou
     yield from _source(machine, wanted, changes)
     yield from _vlans(machine, wanted)
     yield from _bandwidth(wanted)
+    yield from _isolated(wanted)
     yield from _filter(machine, interface, wanted, changes)
     yield from _only_virtio(wanted, changes)
     yield from _user_mode(wanted, changes)
@@ -121,7 +145,7 @@ def _source(machine: Machine, wanted: dict[str, Any], changes: dict[str, Any]) -
 
 
 def _network(machine: Machine, name: str, wanted: dict[str, Any]) -> Found:
-    row = Network.objects.filter(host=machine.host_id, name=name).first()
+    row = _row(machine, wanted["source"])
     if row is None:
         yield "source", _("There is no virtual network “%s” on this host.") % name
         return
@@ -139,18 +163,26 @@ def _network(machine: Machine, name: str, wanted: dict[str, Any]) -> Found:
         )
 
 
+def _row(machine: Machine, source: str) -> Network | None:
+    kind, _colon, name = source.partition(":")
+    rows = Network.objects.filter(host=machine.host_id, name=name)
+    return rows.first() if kind == "network" else None
+
+
 def _vlans(machine: Machine, wanted: dict[str, Any]) -> Found:
     kind = wanted["source"].partition(":")[0]
     field = "vlan" if wanted["vlan"] else "trunks"
     if not (wanted["vlan"] or wanted["trunks"]):
         return
     takes_bridges = sources.version(machine.host) >= _VLANS_ON_BRIDGES_SINCE
-    if kind not in TAKES_VLANS and not (kind == "bridge" and takes_bridges):
+    row = _row(machine, wanted["source"])
+    is_possible = kind in TAKES_VLANS or (kind == "bridge" and takes_bridges)
+    if not is_possible or (row is not None and not sources.takes_vlans(row)):
         yield (
             field,
             _(
-                "Libvirt tags VLANs on Open vSwitch bridges and virtual functions only. On a "
-                "Linux bridge, make the VLAN part of the host's own network."
+                "Libvirt tags VLANs only where a card is plugged into Open vSwitch or is a "
+                "virtual function. On a Linux bridge, make the VLAN part of the host's network."
             ),
         )
     if wanted["vlan"] in wanted["trunks"]:
@@ -172,6 +204,12 @@ def _bandwidth(wanted: dict[str, Any]) -> Found:
                 )
     if wanted["in_floor"] and kind != "network":
         yield "in_floor", _("Only a virtual network can keep a share free.")
+
+
+def _isolated(wanted: dict[str, Any]) -> Found:
+    kind = wanted["source"].partition(":")[0]
+    if wanted["is_isolated"] and kind not in ("network", "bridge"):
+        yield "is_isolated", _("Only ports of Linux bridges can be isolated.")
 
 
 def _filter(

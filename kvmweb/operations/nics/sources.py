@@ -16,7 +16,8 @@ from kvmweb.spec.nics import interfaces
 from kvmweb.spec.xml import parse
 
 Json = dict[str, Any]
-Choices = list[tuple[str, str]]
+# Value and label, and what the source takes: "vlan", "portgroup".
+Choice = tuple[str, str, str]
 TUNNELS = ("gre", "vxlan", "geneve")
 # ip-link(8)'s names of what a macvtap can stand on.
 _PARENTS = ("physical", "bond", "vlan", "veth", "dummy", "team")
@@ -33,22 +34,22 @@ class Asked:
     reasons: tuple[str, ...] = ()
 
 
-def offered(host: Host) -> dict[str, Choices]:
-    """Values of ``source`` with their labels, by the group they are shown in."""
+def offered(host: Host) -> dict[str, list[Choice]]:
+    """Values of ``source``, by the group they are shown in."""
     actual = _actual(host)
     switches = sorted(one["name"] for one in actual.get("switches", []))
     found = {
         _("Virtual networks"): [
-            (f"network:{row.name}", _network_label(row)) for row in _rows(host)
+            (f"network:{row.name}", _network_label(row), _takes(row)) for row in _rows(host)
         ],
-        _("Open vSwitch bridges"): [(f"ovs:{name}", name) for name in switches],
-        _("Bridges of the host"): [(f"bridge:{name}", name) for name in _bridges(host, actual)],
+        _("Open vSwitch bridges"): [(f"ovs:{name}", name, "vlan") for name in switches],
+        _("Bridges of the host"): [(f"bridge:{name}", name, "") for name in _bridges(host, actual)],
         _("Interfaces of the host (macvtap)"): [
-            (f"direct:{name}", name) for name in _parents(host, actual)
+            (f"direct:{name}", name, "") for name in _parents(host, actual)
         ],
         _("User mode"): list(_user_modes(host)),
         _("Passed-through devices (SR-IOV)"): [
-            (f"hostdev:{address}", label) for address, label in _functions(host)
+            (f"hostdev:{address}", label, "vlan") for address, label in _functions(host)
         ],
     }
     return {label: choices for label, choices in found.items() if choices}
@@ -59,7 +60,7 @@ def default_source(host: Host) -> str:
     rows = sorted(_rows(host), key=lambda row: (not row.is_active, row.name != DEFAULT_NETWORK))
     if rows:
         return f"network:{rows[0].name}"
-    return next((value for choices in offered(host).values() for value, _label in choices), "user")
+    return next((one[0] for choices in offered(host).values() for one in choices), "user")
 
 
 def default_model(machine: Machine) -> str | None:
@@ -129,11 +130,23 @@ def _parents(host: Host, actual: Json) -> list[str]:
     return sorted(name for name in found if name)
 
 
-def _user_modes(host: Host) -> Iterator[tuple[str, str]]:
+def takes_vlans(row: Network) -> bool:
+    """Whether libvirt tags its ports: on Open vSwitch, and on virtual functions."""
+    return row.forward_mode == "hostdev" or (
+        row.forward_mode == "bridge" and "<virtualport type='openvswitch'" in row.xml
+    )
+
+
+def _takes(row: Network) -> str:
+    found = ["vlan"] if takes_vlans(row) else []
+    return " ".join([*found, *(["portgroup"] if "<portgroup" in row.xml else [])])
+
+
+def _user_modes(host: Host) -> Iterator[Choice]:
     if host.driver == "QEMU":
-        yield "user", _("User mode (SLiRP)")
+        yield "user", _("User mode (SLiRP)"), ""
         if version(host) >= _PASST_SINCE:
-            yield "passt", _("User mode (passt, with forwarded ports)")
+            yield "passt", _("User mode (passt, with forwarded ports)"), ""
 
 
 def version(host: Host) -> tuple[int, ...]:

@@ -7,21 +7,17 @@ are one input with commas, a class within a class is a group, a list of classes 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from django.http import QueryDict
 from django.utils.functional import Promise
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kvmweb.web.hostnet.words import BASIC, CHOICES, HINTS, LABELS
+from kvmweb.web.hostnet.shapes import Shape, is_fixed, shape_of
+from kvmweb.web.hostnet.words import WORDING, Wording
 
 Text = str | Promise
 Choices = list[tuple[str, Text]]
-_RANGE = re.compile(r"(\d{1,4})-(\d{1,4})")
-# So many rows of a list, and so many numbers of a range, and no more: else a mistake.
-MAX_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -99,60 +95,9 @@ Parts = list[Input | Group]
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What an annotation says: ``list[Vlan]`` is kind "list" of int between 1 and 4094."""
-
-    kind: str  # text, number, checkbox, select, list, pairs, group, rows
-    model: type[BaseModel] | None = None
-    choices: tuple[str, ...] = ()
-    minimum: int | None = None
-    maximum: int | None = None
-    is_number: bool = False
-
-
-def shape_of(info: FieldInfo) -> Shape:
-    return _shape(info.annotation, [*info.metadata])
-
-
-def _shape(annotation: Any, metadata: list[Any]) -> Shape:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _shape(arguments[0], [*metadata, *arguments[1:]])
-    if origin in (Union, UnionType):
-        return _shape(next(one for one in arguments if one is not NoneType), metadata)
-    if origin is Literal:
-        return Shape("select", choices=tuple(map(str, arguments)))
-    if origin is list:
-        inner = _shape(arguments[0], [])
-        kind = "rows" if inner.model else "list"
-        return Shape(kind, model=inner.model, is_number=inner.kind == "number")
-    if origin is dict:
-        return Shape("pairs")
-    if annotation is bool:
-        return Shape("checkbox")
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return Shape("group", model=annotation)
-    limits = _limits(metadata)
-    if annotation is int:
-        return Shape("number", minimum=limits.get("ge"), maximum=limits.get("le"), is_number=True)
-    return Shape("text")
-
-
-def _limits(metadata: list[Any]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for one in metadata:
-        if isinstance(one, FieldInfo):
-            found |= _limits(one.metadata)
-        for name in ("ge", "le"):
-            if hasattr(one, name):
-                found[name] = getattr(one, name)
-    return found
-
-
-@dataclass(frozen=True)
 class Form:
     """A model's inputs. ``options``: what to choose from, by ``Model.field``, where the host knows
-    it. ``without``: fields that are not asked for.
+    it. ``without``: fields that are not asked for. ``wording``: what they are called.
     """
 
     model: type[BaseModel]
@@ -160,6 +105,7 @@ class Form:
     errors: Mapping[str, str]
     options: Mapping[str, Choices] = field(default_factory=dict)
     without: frozenset[str] = frozenset()
+    wording: Wording = WORDING
 
     @property
     def parts(self) -> dict[str, Input | Group]:
@@ -181,7 +127,7 @@ class Form:
         return [
             self._part(model, name, info, values, prefix)
             for name, info in model.model_fields.items()
-            if not _is_fixed(info)
+            if not is_fixed(info)
         ]
 
     def _part(
@@ -195,8 +141,10 @@ class Form:
         shape, path = shape_of(info), prefix + name
         value = values.get(name, None if info.is_required() else info.get_default())
         key = f"{model.__name__}.{name}"
-        label = LABELS.get(key) or LABELS.get(name) or name.replace("_", " ").capitalize()
-        hint = HINTS.get(key) or HINTS.get(name) or ""
+        words = self.wording
+        label = words.labels.get(key) or words.labels.get(name)
+        label = label or name.replace("_", " ").capitalize()
+        hint = words.hints.get(key) or words.hints.get(name) or ""
         if shape.model:
             return self._group(shape, path, value, label, hint)
         return Input(
@@ -221,7 +169,7 @@ class Form:
             f"{path}.{number}." if is_list else f"{path}." for number in range(len(entries))
         ]
         rows = [
-            _row(shape.model, self._parts(shape.model, entry, prefix))
+            self._row(shape.model, self._parts(shape.model, entry, prefix))
             for entry, prefix in zip(entries, prefixes, strict=True)
         ]
         error = " ".join(
@@ -240,10 +188,17 @@ class Form:
             return found
         if shape.kind != "select":
             return []
-        words = CHOICES.get(key) or CHOICES.get(name) or {}
+        words = self.wording.choices.get(key) or self.wording.choices.get(name) or {}
         known: Choices = [(one, words.get(one, one or "–")) for one in shape.choices]
         is_optional = info.get_default() is None and not info.is_required()
         return [("", words.get("", "–")), *known] if is_optional else known
+
+    def _row(self, model: type[BaseModel], parts: Parts) -> Row:
+        basic = self.wording.basic.get(model.__name__)
+        if basic is None:
+            return Row(parts, [])
+        chosen = [part for part in parts if part.path.rpartition(".")[2] in basic]
+        return Row(chosen, [part for part in parts if part not in chosen])
 
     def _error(self, path: str) -> str:
         return " ".join(
@@ -251,91 +206,6 @@ class Form:
             for place, text in self.errors.items()
             if place == path or place.startswith(f"{path}.")
         )
-
-
-def typed(
-    model: type[BaseModel],
-    data: QueryDict,
-    *,
-    prefix: str = "",
-    without: frozenset[str] = frozenset(),
-) -> dict[str, Any]:
-    """What was filled in, for the model to check. What was left empty is left out."""
-    found: dict[str, Any] = {}
-    for name, info in model.model_fields.items():
-        if _is_fixed(info) or prefix + name in without:
-            continue
-        value = _typed(shape_of(info), data, prefix + name)
-        if value is not None:
-            found[name] = value
-    return found
-
-
-def _typed(shape: Shape, data: QueryDict, path: str) -> Any:
-    text = str(data.get(path, "")).strip()
-    match shape.kind:
-        case "checkbox":
-            return bool(text)
-        case "list":
-            return _items(text, is_number=shape.is_number)
-        case "pairs":
-            lines = (line.partition("=") for line in text.splitlines() if line.strip())
-            return {name.strip(): value.strip() for name, _equals, value in lines}
-        case "group":
-            assert shape.model
-            return typed(shape.model, data, prefix=f"{path}.")
-        case "rows":
-            assert shape.model
-            return [
-                typed(shape.model, data, prefix=f"{path}.{number}.")
-                for number in _numbers(data, path)
-            ]
-    return text or None
-
-
-def _items(text: str, *, is_number: bool) -> list[Any]:
-    items: list[Any] = []
-    for item in re.split(r"[,;\s]+", text):
-        found = _RANGE.fullmatch(item) if is_number else None
-        if found and 0 <= int(found[2]) - int(found[1]) < 4096:
-            items += range(int(found[1]), int(found[2]) + 1)
-        elif item:
-            items.append(item)
-    return items
-
-
-def _numbers(data: QueryDict, path: str) -> list[int]:
-    """The rows of a list that are in the form, in their order."""
-    pattern = re.compile(re.escape(path) + r"\.(\d{1,4})\.")
-    found = {int(match[1]) for name in data if (match := pattern.match(name))}
-    return sorted(found)[:MAX_ROWS]
-
-
-def changed_rows(values: dict[str, Any], add: str, remove: str) -> None:
-    """Another row at the path ``add``, or the one at ``remove`` taken away."""
-    if add and (rows := _rows_at(values, add)) is not None and len(rows) < MAX_ROWS:
-        rows.append({})
-    path, _dot, number = remove.rpartition(".")
-    rows = _rows_at(values, path) if path else None
-    if rows is not None and number.isdecimal() and int(number) < len(rows):
-        del rows[int(number)]
-
-
-def _rows_at(values: Any, path: str) -> list[Any] | None:
-    at = values
-    for name in path.split("."):
-        if isinstance(at, list) and name.isdecimal() and int(name) < len(at):
-            at = at[int(name)]
-        elif isinstance(at, dict):
-            at = at.setdefault(name, [])
-        else:
-            return None
-    return at if isinstance(at, list) else None
-
-
-def _is_fixed(info: FieldInfo) -> bool:
-    """A field that can only have one value, such as a link's kind."""
-    return get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1
 
 
 def _plain(value: Any) -> Mapping[str, Any]:
@@ -369,14 +239,6 @@ def _ranges(numbers: list[Any]) -> Iterator[str]:
             end += 1
         yield str(numbers[at]) if end == at else f"{numbers[at]}-{numbers[end]}"
         at = end + 1
-
-
-def _row(model: type[BaseModel], parts: Parts) -> Row:
-    basic = BASIC.get(model.__name__)
-    if basic is None:
-        return Row(parts, [])
-    chosen = [part for part in parts if part.path.rpartition(".")[2] in basic]
-    return Row(chosen, [part for part in parts if part not in chosen])
 
 
 def _paths(parts: Parts) -> Iterator[str]:

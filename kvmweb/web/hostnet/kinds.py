@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from kvmweb.spec import hostnet as spec
 from kvmweb.spec.hostnet_edits import Document, put, with_link, with_members, without_link
+from kvmweb.web.hostnet.shapes import is_fixed
 
 Text = str | Promise
 
@@ -40,8 +41,11 @@ class Kind:
     def fixed(self) -> Document:
         """What the form does not ask for, because the kind says it."""
         info = self.model.model_fields.get("kind")
-        return {"kind": info.default} if info and isinstance(info.default, str) else {}
+        return {"kind": info.get_default()} if info and is_fixed(info) else {}
 
+
+# What is typed to say that DHCP tells no gateway; nothing typed says: the leg's own address.
+NO_ROUTER = "none"
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -304,10 +308,20 @@ def completed(kind: Kind, values: dict[str, Any]) -> dict[str, Any]:
     values = {**values, **kind.fixed}
     if kind.name == "vlan" and not values.get("name") and {"parent", "id"} <= values.keys():
         values["name"] = f"{values['parent']}.{values['id']}"
-    for one in values.get("dhcp", []):
-        if one.get("router") == "none":
-            one["router"] = ""
+    if "dhcp" in values:
+        values["dhcp"] = [
+            {**one, "router": ""} if one.get("router") == NO_ROUTER else one
+            for one in values["dhcp"]
+        ]
     return values
+
+
+def as_typed(values: Document) -> Document:
+    """An entry as a person would type it in the form."""
+    if "dhcp" not in values:
+        return dict(values)
+    pools = [{**one, "router": NO_ROUTER} if one["router"] == "" else one for one in values["dhcp"]]
+    return {**values, "dhcp": pools}
 
 
 def proposed(kind: Kind, taken: set[str]) -> str:

@@ -3,6 +3,8 @@
 Keys are ``Model.field``, or ``field`` where it means the same everywhere.
 """
 
+from dataclasses import dataclass
+
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -249,3 +251,18 @@ CHOICES: dict[str, Words] = {
     "Filter.protocol": {"": _("all")},
     "action": {"accept": _("let pass"), "drop": _("drop"), "reject": _("refuse with an answer")},
 }
+
+
+@dataclass(frozen=True)
+class Wording:
+    """All the words for the forms of some documents. ``basic``: fields of an entry of a list that
+    are always shown; the rest is behind “More”.
+    """
+
+    labels: Words
+    hints: Words
+    choices: dict[str, Words]
+    basic: dict[str, tuple[str, ...]]
+
+
+WORDING = Wording(LABELS, HINTS, CHOICES, BASIC)

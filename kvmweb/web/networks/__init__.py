@@ -1,0 +1,1 @@
+"""Virtual networks: the list, the page of one with its tabs, and the forms."""
