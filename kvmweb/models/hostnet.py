@@ -28,13 +28,13 @@ class HostNetwork(models.Model):
 
     objects = VisibleQuerySet["HostNetwork"].as_manager()
 
+    def __str__(self) -> str:
+        return f"network of {self.host}"
+
     @classmethod
     def of(cls, host: Host) -> "HostNetwork":
         """The host's; an empty one, not saved, where nothing is known yet."""
         return cls.objects.filter(host_id=host.pk).first() or cls(host_id=host.pk)
-
-    def __str__(self) -> str:
-        return f"network of {self.host}"
 
     @property
     def topic(self) -> str:
