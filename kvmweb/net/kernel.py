@@ -53,8 +53,8 @@ _COUNTER_NAMES = (
     "tx_drops",
 )  # fmt: skip
 
-# What changes in an address or a route though nobody changes it: a plan made a second later is to be
-# the same, so none of it is in steps.
+# What changes in an address or a route though nobody changes it: a plan made a second later is to
+# be the same, so none of it is in steps.
 PASSING = frozenset(
     {"valid", "preferred", "expires", "flags", "is_permanent", "is_tentative", "namespace"}
 )
