@@ -116,14 +116,16 @@ class Guest(Serial):
         said = self.run(f"ip -4 -o address show dev {card}")[0]
         return found[1] if (found := re.search(r"inet ([\d.]+)/", said)) else ""
 
-    def pings(self, address: str, *, card: str = "") -> bool:
-        """Whether an answer comes within three seconds."""
+    def pings(self, address: str, *, card: str = "", seconds: int = 5) -> bool:
+        """Whether an answer comes in that time."""
         through = f"-I {card} " if card else ""
-        return self.run(f"ping -c 1 -w 3 {through}{address}")[1] == 0
+        return self.run(f"ping -c 1 -w {seconds} {through}{address}")[1] == 0
 
-    def fetches(self, address: str, *, port: int = 80) -> str:
-        """The last line that a web server there answers with by TCP, or "" """
-        return self.run(f"httpget {address} {port} 2>/dev/null")[0].strip()
+    def fetches(self, address: str, *, port: int = 80, seconds: int = 5) -> str:
+        """The last line that a web server there answers with by TCP in that time, or "" """
+        ask = "printf 'GET / HTTP/1.0\\r\\n\\r\\n'"
+        said, _ = self.run(f"{ask} | nc -w {seconds} {address} {port} 2>/dev/null | tail -1")
+        return said.strip()
 
 
 def type_keys(domain: libvirt.virDomain, text: str) -> None:

@@ -102,6 +102,8 @@ def _plug(namespace: str, link: str, segment: str, *addresses: str) -> None:
     end = f"{namespace[:8]}-{link}"
     peer = ("peer", "name", link, "netns", namespace)
     _ip("-n", SWITCH, "link", "add", end, "master", segment, "up", "type", "veth", *peer)
+    # Else its IPv6 address would be tentative for a second or two.
+    _run(*_in(namespace), "sysctl", "-qw", f"net.ipv6.conf.{link}.accept_dad=0")
     _ip("-n", namespace, "link", "set", link, "up")
     for place, name in ((SWITCH, end), (namespace, link)):
         _run(*_in(place), "ethtool", "-K", name, "tx", "off")

@@ -14,6 +14,7 @@ from kvmweb.api import (
     jobs,
     machines,
     networks,
+    nics,
     people,
     security_groups,
     storage,
@@ -63,6 +64,7 @@ for _kind in AS_PROBLEM:
 
 api.add_router("", people.router)
 api.add_router("/machines", machines.router)
+api.add_router("/machines", nics.router)
 api.add_router("/hosts", hosts.router)
 api.add_router("/hosts", hostnet.router)
 api.add_router("/networks", networks.router)

@@ -282,6 +282,52 @@ class SecurityGroupDetails(SecurityGroup):
     )
 
 
+class NicAddress(BaseModel):
+    address: str = Field(examples=["192.168.122.23"])
+    prefix: int = Field(description="0 where it is not known.", examples=[24])
+    source: Literal["agent", "lease", "arp"] = Field(
+        validation_alias="from", description="Who knows: the guest's agent, a DHCP server, ARP."
+    )
+
+
+class Nic(Document):
+    mac: str = Field(examples=["52:54:00:12:34:56"])
+    kind: str = Field(description="libvirt's type of interface.", examples=["network"])
+    source: str = Field(description="The network, bridge or device.", examples=["default"])
+    model: str = Field(examples=["virtio"])
+    host_interface: str = Field(
+        validation_alias="tap", description="While it runs.", examples=["vnet0"]
+    )
+    bridge: str = Field(description="Where that is plugged in, if known.", examples=["virbr0"])
+    filter: str = Field(description="A network filter; empty: none.")
+    vlans: list[int]
+    link_up: bool = Field(validation_alias="is_link_up")
+    current: bool = Field(validation_alias="is_current", description="In the machine as it runs.")
+    kept: bool = Field(validation_alias="is_kept", description="In the one of the next start.")
+    addresses: list[NicAddress] = Field(description="Seen with these.")
+
+
+class Nics(BaseModel):
+    items: list[Nic]
+
+
+class Waiting(BaseModel):
+    """What differs between the running machine and its next start."""
+
+    setting: str = Field(examples=["mtu"])
+    now: Any = None
+    next: Any = None
+
+
+class NicDetails(Nic):
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="As the next start has them; PATCH takes the same names.",
+        examples=[{"source": "network:default", "mtu": 1400}],
+    )
+    waiting: list[Waiting] = Field(default_factory=list)
+
+
 class Pool(Document):
     uuid: LibvirtUuid
     name: str = Field(examples=["default"])

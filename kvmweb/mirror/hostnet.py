@@ -69,28 +69,37 @@ def read(host_id: int, client: Client, parts: list[str] | None = None) -> None:
         **found,
         "problems": {part: sentence for part, sentence in problems.items() if sentence},
     }
-    fields: Json = {"actual": actual, "drift": _drift(row, client), "problem": ""}
-    changed = {name: value for name, value in fields.items() if getattr(row, name) != value}
-    HostNetwork.objects.filter(pk=row.pk).update(**changed, read=timezone.now())
+    _write(row, actual=actual, problem="", read=timezone.now())
     if "links" in found:
         write_usage(host_id, counters, at=time.time())
-    if changed:
-        tell(host_id)
+    # After what was read is shown: a plan takes the host as long again.
+    _write(row, drift=_drift(host_id, client))
 
 
-def _drift(row: HostNetwork, client: Client) -> list[Json]:
+def _write(row: HostNetwork, **fields: Any) -> None:
+    changed = {name: value for name, value in fields.items() if getattr(row, name) != value}
+    if not changed:
+        return
+    HostNetwork.objects.filter(pk=row.pk).update(**changed)
+    if changed.keys() != {"read"}:
+        tell(row.host_id)
+
+
+def _drift(host_id: int, client: Client) -> list[Json]:
     """The steps that would bring back what is wanted. While a change waits for confirmation, that
-    is what it made.
+    is what it made. Not while one is being applied: what is wanted is in between then.
     """
-    waiting = NetworkChange.objects.filter(host=row.host_id, state=ChangeState.UNCONFIRMED)
-    if waiting.exists() or not any(row.desired.values()):
-        return []
-    try:
-        plan = client.call("plan", desired=row.desired, owned=row.desired)
-    except NetError as error:
-        if error.kind in ("lost", "deadline"):
-            raise
-        return [{"commands": [], "touches": [], "is_risky": False, "sentence": error.sentence}]
+    with alone(host_id):
+        waiting = NetworkChange.objects.filter(host=host_id, state=ChangeState.UNCONFIRMED)
+        wanted = HostNetwork.objects.values_list("desired", flat=True).get(host=host_id)
+        if waiting.exists() or not any(wanted.values()):
+            return []
+        try:
+            plan = client.call("plan", desired=wanted, owned=wanted)
+        except NetError as error:
+            if error.kind in ("lost", "deadline"):
+                raise
+            return [{"commands": [], "touches": [], "is_risky": False, "sentence": error.sentence}]
     return [brief(step) for step in plan["steps"]]
 
 

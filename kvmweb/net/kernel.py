@@ -53,6 +53,11 @@ _COUNTER_NAMES = (
     "tx_drops",
 )  # fmt: skip
 
+# What changes in an address or a route though nobody changes it: a plan made a second later is to
+# be the same, so none of it is in steps.
+PASSING = frozenset(
+    {"valid", "preferred", "expires", "flags", "is_permanent", "is_tentative", "namespace"}
+)
 _ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104 - not bound to
 
 TEMPORARY, NODAD, DADFAILED, DEPRECATED, TENTATIVE, PERMANENT = 0x1, 0x2, 0x8, 0x20, 0x40, 0x80

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmweb.net import addresses
 from kvmweb.net.ground import Ground, Row
+from kvmweb.net.kernel import PASSING
 from kvmweb.net.step import Step
 
 
@@ -45,14 +46,4 @@ def _is_same_route(row: Row, key: _Key) -> bool:
 
 
 def lasting(row: Row) -> Row:
-    """Without what passes: a plan made a second later is to be the same."""
-    passing = (
-        "valid",
-        "preferred",
-        "expires",
-        "namespace",
-        "flags",
-        "is_permanent",
-        "is_tentative",
-    )
-    return {key: value for key, value in row.items() if key not in passing}
+    return {key: value for key, value in row.items() if key not in PASSING}

@@ -95,14 +95,17 @@ def _rules(group: SecurityGroup) -> dict[str, Any]:
 def _nics(group: SecurityGroup) -> dict[str, Any]:
     nics = members([group.name])[group.name]
     groups = memberships(nics)
-    stale = {host.pk: _state(host) for host in {nic.host for nic in nics}}
-    return {
+    hosts = {nic.host for nic in nics}
+    told = notices(hosts)
+    blind = {host.pk for host, _sentence in told["blind"]}
+    states = {host.pk: "blind" if host.pk in blind else _state(host) for host in hosts}
+    return told | {
         "nics": [
             {
                 "nic": nic,
                 "others": [name for name in groups[nic.pk][0] if name != group.name],
                 "is_spoofing_prevented": groups[nic.pk][1],
-                "state": stale[nic.host_id],
+                "state": states[nic.host_id],
             }
             for nic in nics
         ]

@@ -14,6 +14,7 @@ from kvmweb.models import (
     Job,
     Machine,
     Network,
+    Nic,
     NodeDevice,
     NwFilter,
     Pool,
@@ -35,7 +36,11 @@ ROLES = {
 FILTER = "<filter name='mine'><rule action='drop' direction='in'><icmp/></rule></filter>"
 NETWORK = """<network><name>default</name><forward mode='nat'/><bridge name='virbr0'/>
 <ip address='192.168.122.1' prefix='24'/></network>"""
-DOMAIN = "<domain type='qemu'><name>web1</name><devices><graphics type='vnc'/></devices></domain>"
+DOMAIN = (
+    "<domain type='qemu'><name>web1</name><devices><graphics type='vnc'/>"
+    "<interface type='bridge'><mac address='52:54:00:00:00:01'/><source bridge='br0'/>"
+    "<model type='virtio'/></interface></devices></domain>"
+)
 
 
 @dataclass
@@ -89,7 +94,7 @@ def world(people: dict[str, User]) -> World:
     pool = Pool.objects.create(
         host=host, uuid=uuid4(), name="default", is_active=True, xml="<pool/>"
     )
-    return World(
+    found = World(
         host=host,
         machine=Machine.objects.create(
             host=host,
@@ -119,6 +124,19 @@ def world(people: dict[str, User]) -> World:
         ),
         group=SecurityGroup.objects.create(name="web", rules=[{"ports": "80"}]),
     )
+    Nic.objects.create(
+        machine=found.machine,
+        host=host,
+        index=0,
+        mac="52:54:00:00:00:01",
+        kind="bridge",
+        source="br0",
+        model="virtio",
+        tap="vnet0",
+        bridge="br0",
+        addresses=[{"address": "192.168.122.23", "prefix": 24, "from": "lease"}],
+    )
+    return found
 
 
 def post(client: Client, address: str, body: object = None, **headers: str) -> Any:

@@ -70,7 +70,7 @@ def test_leases_name_their_machine(world: World, alice_api: Client, at: str) -> 
     }  # fmt: skip
     Network.objects.update(leases=[lease])
     world.machine.nics.create(
-        host=world.host, index=0, mac=lease["mac"], kind="network", source="default"
+        host=world.host, index=1, mac=lease["mac"], kind="network", source="default"
     )
     items = alice_api.get(f"{at}/leases").json()["items"]
     assert items == [{**lease, "machine": "web1"}]

@@ -15,13 +15,20 @@ from tests.site import ROOT, Site
 from tests.waiting import until
 
 WEB1 = "11111111-0000-4000-8000-000000000001"
+DEFAULT = "22222222-0000-4000-8000-000000000001"
 POOL = "33333333-0000-4000-8000-000000000001"
 AXE = ROOT / "node_modules/axe-core/axe.min.js"
 PAGES = (
     "/machines/", "/machines/?q=nothing-has-this", "/machines/create",
     f"/machines/{WEB1}", f"/machines/{WEB1}/console", f"/machines/{WEB1}/hardware",
     f"/machines/{WEB1}/xml", f"/machines/{WEB1}/jobs", f"/machines/{WEB1}/do/delete",
-    "/networks/", "/networks/filters/", "/networks/filters/add", "/networks/groups/",
+    "/networks/", "/networks/create", "/networks/create?as=xml", f"/networks/{DEFAULT}",
+    f"/networks/{DEFAULT}/leases", f"/networks/{DEFAULT}/forwards", f"/networks/{DEFAULT}/dns",
+    f"/networks/{DEFAULT}/portgroups", f"/networks/{DEFAULT}/xml", f"/networks/{DEFAULT}/jobs",
+    f"/networks/{DEFAULT}/edit", f"/networks/{DEFAULT}/edit?as=xml",
+    f"/networks/{DEFAULT}/do/stop", f"/networks/{DEFAULT}/do/delete",
+    f"/networks/{DEFAULT}/do/add_forward", f"/networks/{DEFAULT}/do/add_reservation",
+    "/networks/filters/", "/networks/filters/add", "/networks/groups/",
     "/networks/groups/add", "/storage/", f"/storage/{POOL}", "/hosts/", "/hosts/add", "/hosts/1",
     "/hosts/1/devices", "/hosts/1/devices?device=computer", "/hosts/1/xml", "/hosts/1/do/edit",
     "/jobs/", "/account/", "/users/", "/users/add", "/users/1", "/accounts/password/change/",

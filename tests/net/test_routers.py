@@ -4,9 +4,12 @@ pc1, pc2 - br-in - router - br-ex - internet (203.0.113.1, 198.51.100.1)
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -562,6 +565,24 @@ def _without_ends(dump: dict[str, str]) -> dict[str, str]:
     """The MACs of ends on the host, which are random, and what follows from them."""
     left_out = ("links of “”", "addresses of “”", "routes6 of “”", "vlans of “”")
     return {title: text for title, text in dump.items() if title not in left_out}
+
+
+def test_a_helper_killed_in_the_middle_leaves_nothing(
+    street: Street, network: Applied, clean: Dump
+) -> None:
+    wanted = document(links=switches(), routers=[router(snat=[SNAT], dhcp=[DHCP])])
+    victim = street.host.client()
+    digest = victim.call("plan", desired=wanted, owned={})["digest"]
+    with ThreadPoolExecutor() as pool:
+        applied = pool.submit(victim.call, "apply", desired=wanted, owned={}, digest=digest)
+        until(lambda: "r1-in0" in street.host.links(), what="the first leg")
+        os.kill(victim.process_id, signal.SIGKILL)
+        with pytest.raises(NetError):
+            applied.result()
+    victim.close()
+    # The next one finishes what it left.
+    with street.host.client():
+        assert not left(street, clean)
 
 
 def test_a_namespace_that_was_only_begun_is_undone() -> None:

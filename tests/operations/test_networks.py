@@ -451,3 +451,66 @@ def test_it_is_not_stopped_twice(agent: Stage, alice: User) -> None:
     until(lambda: not _network(agent, "lab").is_active)
     with pytest.raises(Conflict, match="not active"):
         networks.stop.submit(alice, _network(agent, "lab"))
+
+
+def _forwarding(host: Host, **more: Any) -> None:
+    forward = {
+        "network": "default", "protocol": "tcp", "address": None, "port": 8080,
+        "to": "192.168.122.7", "to_port": 80, "comment": "",
+    }  # fmt: skip
+    address = {"namespace": "", "dev": "eth0", "address": "203.0.113.5/24"}
+    HostNetwork.objects.create(
+        host=host, desired={"forwards": [forward | more]}, actual={"addresses": [address]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "sentence"),
+    [
+        ({"port": 8080}, "port", "Port 8080 (tcp) is forwarded to 192.168.122.7 already."),
+        ({"port": 8080, "address": "203.0.113.5"}, "port", "is forwarded to 192.168.122.7"),
+        ({"port": 0}, "port", "Enter 1 or more."),
+        ({"port": 70000}, "port", "Enter 65535 or less."),
+        ({"port": 81, "protocol": "icmp"}, "protocol", "Choose one of"),
+        ({"port": 81, "to": "10.1.1.1"}, "to", "10.1.1.1 is in none of this network's subnets."),
+        ({"port": 81, "to": "192.168.122.1"}, "to", "is the host's own address"),
+        ({"port": 81, "to": "$(reboot)"}, "to", "is not an IP address"),
+        ({"port": 81, "address": "203.0.113.9"}, "address", "The host has no address 203.0.113.9."),
+        ({"port": 81, "address": "fd00::1"}, "address", "Both must be IPv4, or both IPv6."),
+    ],
+)
+def test_a_wrong_forward_is_refused_at_its_field(
+    host: Host, alice: User, fields: dict[str, Any], field: str, sentence: str
+) -> None:
+    _forwarding(host)
+    with pytest.raises(Invalid) as refused:
+        networks.add_forward.submit(alice, host.networks.get(), {"to": "192.168.122.8"} | fields)
+    assert sentence in refused.value.fields[field]
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"protocol": "udp"}, {"port": 8081}, {"port": 8080, "address": "203.0.113.6"}]
+)
+def test_another_port_protocol_or_address_is_free(
+    host: Host, alice: User, fields: dict[str, Any]
+) -> None:
+    _forwarding(host, address="203.0.113.5")
+    HostNetwork.objects.update(actual={})
+    wish = {"port": 8080, "to": "192.168.122.8"} | fields
+    networks.add_forward.submit(alice, host.networks.get(), wish)
+
+
+def test_an_isolated_network_forwards_nothing(host: Host, alice: User) -> None:
+    Network.objects.update(forward_mode="")
+    refusal = networks.add_forward.refusal(alice, host.networks.get())
+    assert refusal == "Ports are forwarded into networks with NAT, and routed ones."
+
+
+def test_a_forward_on_a_host_without_a_helper_says_why(agent: Stage, alice: User) -> None:
+    """The test driver has no host of its own."""
+    job = _do(agent, alice, networks.add_forward, "default", port=80, to="192.168.122.7")
+    assert job.state == JobState.FAILED
+    assert job.error
+    job = _do(agent, alice, networks.remove_forward, "default", port=80, protocol="tcp")
+    assert (job.error, job.error_field) == ("Port 80 is not forwarded.", "port")

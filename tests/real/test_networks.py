@@ -16,8 +16,8 @@ from kvmweb.operations import networks
 from kvmweb.operations.operation import Invalid, Operation
 from tests import dumps
 from tests.conftest import Stage
-from tests.guests import plugged_in
-from tests.nodes import Lab, Node
+from tests.guests import FETCH, plugged_in
+from tests.nodes import Lab, Node, Place
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -207,6 +207,52 @@ def test_guests_get_ipv6_addresses_and_reach_the_host(world: World) -> None:
         assert world.node.succeeds("ping", "-c1", "-W3", address)
         routes = guest.execute("ip", "-6", "route", "show", "default")
     assert "proto ra" in routes
+
+
+def test_a_forwarded_port_is_reached_from_outside_and_goes_with_its_network(
+    world: World, lab: Lab
+) -> None:
+    world.create()
+    until(lambda: HostNetwork.of(world.host).actual, what="the host's network to be read")
+    outside = lab.internet
+    with plugged_in(world.node, "lab") as guest:
+        guest.serve()
+        to = guest.lease()["ip"]
+        assert not _fetched(outside, 8080)
+        job = world.done(world.do(networks.add_forward, port=8080, to=to, to_port=80))
+        assert any(command[0] == "nft" for command in job.commands)
+        assert _fetched(outside, 8080) == guest.name
+        assert to in world.node.execute("nft", "list", "ruleset")
+        world.done(world.do(networks.restart))
+        world.node.execute("ip", "link", "set", guest.tap, "master", "lab")
+        assert until(lambda: _fetched(outside, 8080), what="it to be reached") == guest.name
+        world.done(world.do(networks.delete))
+    assert _forwards(world) == []
+    assert to not in world.node.execute("nft", "list", "ruleset")
+
+
+def test_a_forward_is_taken_back(world: World, lab: Lab) -> None:
+    world.create(ips=[DHCP, {"address": "fd00:231::1/64"}])
+    until(lambda: HostNetwork.of(world.host).actual, what="the host's network to be read")
+    for to in (f"{SUBNET}.7", "fd00:231::7"):
+        wish = {"port": 9090, "protocol": "udp", "to": to, "comment": "both families"}
+        world.done(world.do(networks.add_forward, **wish))
+    port = {"port": 9090, "protocol": "udp"}
+    world.done(world.do(networks.remove_forward, **port, to="fd00:231::7"))
+    assert [one["to"] for one in _forwards(world)] == [f"{SUBNET}.7"]
+    world.done(world.do(networks.remove_forward, **port))
+    assert _forwards(world) == []
+
+
+def _forwards(world: World) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = HostNetwork.of(world.host).desired["forwards"]
+    return found
+
+
+def _fetched(place: Place, port: int) -> str:
+    """What the host's address outside answers; "" for nothing."""
+    fetch = ("python3", "-c", FETCH, f"http://203.0.113.11:{port}/")
+    return place.execute(*fetch).strip() if place.succeeds(*fetch) else ""
 
 
 def test_names_are_known_at_once_and_the_bridge_stays(world: World) -> None:

@@ -117,7 +117,8 @@ def test_where_filters_have_no_effect_it_says_so_and_offers_the_remedy(
     HostNetwork.objects.create(
         host=local, actual={"bridging": {"iptables": False, "ip6tables": None}}
     )
-    for where in ("/networks/filters/", "/networks/groups/"):
+    row = make_filter(local, "web", WEB)
+    for where in ("/networks/filters/", "/networks/groups/", f"/networks/filters/{row.uuid}"):
         text = _text(admin.get(where))
         assert "On local filters for IP have no effect" in text
         assert "(net.bridge.bridge-nf-call-iptables = 0)" in text

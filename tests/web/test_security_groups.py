@@ -10,7 +10,7 @@ from django.test import Client, RequestFactory
 from lxml import html
 from pytest_django import DjangoAssertNumQueries
 
-from kvmweb.models import Host, Job, Nic, NwFilter, SecurityGroup, User
+from kvmweb.models import Host, HostNetwork, Job, Nic, NwFilter, SecurityGroup, User
 from kvmweb.spec import security
 from kvmweb.spec.security import Rule
 from tests.web.conftest import make_machine
@@ -124,6 +124,11 @@ def test_its_nics_are_shown_with_what_is_in_force(
     assert f"web1 {MAC} spoofing is prevented 10.0.0.7 db in force" in text
     NwFilter.objects.filter(name="kvmweb-sg-web").update(xml="<filter name='kvmweb-sg-web'/>")
     assert "being brought up to date" in _shown(viewer.get(address))
+    HostNetwork.objects.create(host=local, actual={"bridging": {"iptables": False}})
+    text = _shown(viewer.get(address))
+    assert "without effect" in text
+    assert "On local filters for IP have no effect" in text
+    HostNetwork.objects.all().delete()
     Host.objects.filter(pk=local.pk).update(state="unreachable")
     assert "when the host is back" in _shown(viewer.get(address))
 

@@ -161,7 +161,7 @@ def leases(router: str) -> list[dict[str, Any]]:
     return [
         {"expires": int(row[0]), "mac": row[1], "address": row[2], "name": row[3].strip("*")}
         for row in rows
-        if len(row) >= 4
+        if len(row) >= 4 and row[0].isdecimal()
     ]
 
 
@@ -199,8 +199,8 @@ def watch(changed: Callable[[str], None]) -> None:
 def _signs() -> list[Any]:
     """What differs when something was leased, or a dnsmasq ended."""
     found: list[Any] = []
-    for file in sorted((originals.directory() / "routers").glob("*/*")):
-        with contextlib.suppress(OSError):  # it goes with its router
+    with contextlib.suppress(OSError):  # one goes with its router meanwhile: there is news anyway
+        for file in sorted((originals.directory() / "routers").glob("*/*")):
             found.append((str(file), file.stat().st_mtime_ns))
             if file.name == "dnsmasq.pid":
                 found.append(_file_of(Path("/proc", file.read_text().strip())))

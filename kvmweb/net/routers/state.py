@@ -14,7 +14,7 @@ from kvmweb.net import changes, links, namespaces, nftables, ovs
 from kvmweb.net.calls import call
 from kvmweb.net.context import Context
 from kvmweb.net.errors import NetError
-from kvmweb.net.kernel import MAIN, MARK
+from kvmweb.net.kernel import MAIN, MARK, PASSING
 from kvmweb.net.routers import dhcp, namespace, rules
 
 State = dict[str, Any]
@@ -23,8 +23,6 @@ Row = dict[str, Any]
 _CHECKSUM = "tx-checksumming"
 # Of a leg, what nobody looks at; of a route, what somebody does.
 _INNER, _ROUTE = {"rows", "port", "vlans"}, ("to", "via", "dev", "metric")
-# Of an address or route, what passes, or is not its own.
-_PASSING = {"valid", "preferred", "expires", "namespace", "flags", "is_permanent"}
 
 
 def read(context: Context) -> State:
@@ -112,7 +110,7 @@ def _leg(
         end = links.get(("", row["peer"] or ""), {})
     switch, port = ports.get(end.get("name", ""), (end.get("master"), None))
     rows = [
-        {key: value for key, value in one.items() if key not in _PASSING}
+        {key: value for key, value in one.items() if key not in PASSING}
         for one in actual["addresses"]
         if one["namespace"] == row["namespace"] and one["dev"] == row["name"]
         and one["is_permanent"] and one["scope"] != "link"
@@ -151,7 +149,7 @@ def _vlans(end: Row, port: Row | None) -> Row:
 
 def _routes(actual: State, name: str) -> list[Row]:
     return [
-        {key: value for key, value in row.items() if key not in _PASSING}
+        {key: value for key, value in row.items() if key not in PASSING}
         for row in actual["routes"]
         if row["namespace"] == name and row["protocol"] == MARK and row["table"] == MAIN
     ]

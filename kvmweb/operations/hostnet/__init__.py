@@ -208,6 +208,7 @@ def take_over(job: Job, host: Host) -> None:
         after = found.model_dump(mode="json")
         change = _change(job, host, before, after, steps=[])
         mirror.kept(change, _("Taken over from the host."))
+        mirror.read(host.pk, mirror.helper(host.pk))
         job.result = {"change": str(change.pk)}
 
 

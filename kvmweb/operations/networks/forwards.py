@@ -130,19 +130,28 @@ def add_forward(
 
 @operation(_("Remove the port forward"), needs=NETWORKS, noun="networks", icon="trash")
 def remove_forward(
-    job: Job, network: Network, *, protocol: Protocol, port: HostPort, address: HostAddress = None
+    job: Job,
+    network: Network,
+    *,
+    protocol: Protocol,
+    port: HostPort,
+    address: HostAddress = None,
+    to: Annotated[
+        Address | None,
+        Field(title="Address of the guest", description="Empty: whichever, IPv4 and IPv6."),
+    ] = None,
 ) -> None:
     """The port is the host's own again."""
     known = wanted(network.host_id)
-    kept = [
+    named = (network.name, protocol, port, address)
+    gone = [
         one
         for one in known
-        if (one.network, one.protocol, one.port, one.address)
-        != (network.name, protocol, port, address)
+        if (one.network, one.protocol, one.port, one.address) == named and to in (None, one.to)
     ]
-    if len(kept) == len(known):
+    if not gone:
         raise OperationError(now("Port %d is not forwarded.") % port, field="port")
-    _change(job, network.host, kept)
+    _change(job, network.host, [one for one in known if one not in gone])
 
 
 def remove_all(job: Job, network: Network) -> None:

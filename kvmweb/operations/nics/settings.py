@@ -238,10 +238,9 @@ class NewNic(Settings):
     ] = False
 
 
-class Change(Settings):
+class Edit(Settings):
     """What is not given stays as it is; null takes a value away."""
 
-    nic: Annotated[str, Field(description="The MAC address of the NIC to change.", max_length=20)]
     apply: Annotated[
         Literal["now", "replug", "next_start"],
         Field(
@@ -250,3 +249,7 @@ class Change(Settings):
             "leave the running machine as it is."
         ),
     ] = "now"
+
+
+class Change(Edit):
+    nic: Annotated[str, Field(description="The MAC address of the NIC to change.", max_length=20)]

@@ -175,7 +175,7 @@ class Interface(Device):
         kept = {
             "virtualport": old == new == "ovs",  # its interfaceid is what a controller knows it by
             "ip": {old, new} == {"user", "passt"},
-            "vlan": new in TAKES_VLANS,
+            "vlan": new in ("ovs", "hostdev"),  # a network or its port group has its own
         }
         for path in ("source", "backend", "portForward", "virtualport", "ip", "vlan"):
             for found in self.tree.findall(path) if not kept.get(path) else ():

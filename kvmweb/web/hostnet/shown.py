@@ -140,6 +140,10 @@ class Shown:
         self._taps = {nic.tap: nic for nic in nics.select_related("machine")}
         networks = Network.objects.visible_to(user).filter(host=host).exclude(bridge="")
         self._networks = dict(networks.values_list("bridge", "name"))
+        self._wanted = {one["name"]: one for one in row.desired.get("links", [])}
+        self._links: dict[str, list[Link]] = {}
+        for one in self.actual.get("links", []):
+            self._links.setdefault(one["namespace"], []).append(self._link(one))
 
     @property
     def is_read(self) -> bool:
@@ -151,9 +155,7 @@ class Shown:
         return found
 
     def links(self, namespace: str = "") -> list[Link]:
-        return [
-            self._link(one) for one in self.actual.get("links", []) if one["namespace"] == namespace
-        ]
+        return self._links.get(namespace, [])
 
     def namespaces(self) -> list[str]:
         return list(self.actual.get("namespaces", []))
@@ -163,12 +165,11 @@ class Shown:
 
     def bridges(self) -> list[tuple[Link, list[Link]]]:
         """Each Linux bridge with its ports."""
-        links = self.links()
-        return [
-            (one, [port for port in links if port.found.get("master") == one.name])
-            for one in links
-            if one.found["kind"] == "bridge"
-        ]
+        ports: dict[str, list[Link]] = {}
+        for one in self.links():
+            ports.setdefault(one.found.get("master") or "", []).append(one)
+        bridges = [one for one in self.links() if one.found["kind"] == "bridge"]
+        return [(one, ports.get(one.name, [])) for one in bridges]
 
     def on_it(self, link: Link) -> list[Link]:
         """What lies on a link: its ports, VLANs on it, the other end of the pair."""
@@ -244,7 +245,7 @@ class Shown:
             machine=self._taps.get(name) if is_hosts else None,
             network=self._networks.get(name, "") if is_hosts else "",
             usage=self.row.usage.get(name, {}) if is_hosts else {},
-            wanted=entry(self.row.desired, "links", name) if is_hosts else None,
+            wanted=self._wanted.get(name) if is_hosts else None,
         )
 
 
