@@ -119,7 +119,7 @@ class Guest(Serial):
     def pings(self, address: str, *, card: str = "", seconds: int = 5) -> bool:
         """Whether an answer comes in that time."""
         through = f"-I {card} " if card else ""
-        return self.run(f"ping -c 1 -w {seconds} {through}{address}")[1] == 0
+        return self.run(f"ping -c 1 -W {seconds} {through}{address}")[1] == 0
 
     def fetches(self, address: str, *, port: int = 80, seconds: int = 5) -> str:
         """The last line that a web server there answers with by TCP in that time, or "" """

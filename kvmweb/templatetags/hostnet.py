@@ -11,6 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from kvmweb.models import Host, NetworkChange
 from kvmweb.operations import hostnet
 from kvmweb.operations.operation import OPERATIONS, Operation
+from kvmweb.spec.hostnet import HostNetwork as Wanted
+from kvmweb.spec.hostnet_edits import to_yaml
 
 register = template.Library()
 Text = str | Promise
@@ -90,6 +92,16 @@ def plugged(router: dict[str, Any] | None, name: str) -> str:
     if leg["tag"]:
         return f"{where} · VLAN {leg['tag']}"
     return f"{where} · VLANs {ranges(leg['trunks'])}" if leg["trunks"] else where
+
+
+@register.filter
+def as_yaml(document: dict[str, Any]) -> str:
+    """A host's network as a person would write it."""
+    try:
+        document = Wanted.model_validate(document).without_defaults()
+    except ValueError:
+        pass  # of an older version
+    return to_yaml(document)
 
 
 @register.simple_tag

@@ -1,6 +1,7 @@
 """Buttons that ask for operations, and what of the site a person may reach."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django import template
 from django.db.models import Model
@@ -61,14 +62,19 @@ def operate_url(operation: Operation, target: Model) -> str:
     if operation.noun == "filters" and isinstance(target, Host):
         return reverse("filter_host_operate", args=[target.pk, operation.name])
     if operation.noun == "networks":
-        return reverse("network_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
+        return _on_host(reverse("network_operate", args=[target.uuid, operation.name]), target)  # type: ignore[attr-defined]
     if operation.noun == "filters":
-        return reverse("filter_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
+        return _on_host(reverse("filter_operate", args=[target.uuid, operation.name]), target)  # type: ignore[attr-defined]
     if operation.noun == "security_groups":
         return reverse("security_group_operate", args=[target.uuid, operation.name])  # type: ignore[attr-defined]
     if operation.noun == "hostnet":
         return reverse("hostnet_operate", args=[target.pk, operation.name])
     raise NoReverseMatch(f"{operation.kind} has no address")
+
+
+def _on_host(address: str, target: Model) -> str:
+    """Copies on several hosts may have one UUID."""
+    return f"{address}?{urlencode({'host': target.host.name})}"  # type: ignore[attr-defined]
 
 
 def has_dialog(operation: Operation) -> bool:

@@ -84,6 +84,12 @@ _TABLE: list[tuple[int | None, str, str]] = [
     ),
     (
         None,
+        r"tc qdisc add.*(?:qdisc kind is unknown|No such file)",
+        "This host's kernel can't hold traffic to a rate: it lacks a queueing discipline (sch_sfq "
+        "or sch_htb). Leave the rates empty.",
+    ),
+    (
+        None,
         r"network '(.+)' (?:already exists|is already defined) with uuid",
         "A network with the name “{1}” is already there. Choose another name.",
     ),

@@ -339,6 +339,32 @@ def test_what_the_host_has_already_is_refused(world: World) -> None:
     assert refused.value.fields == {"ips.0.address": sentence}
 
 
+def test_a_kernel_that_can_not_shape_says_so_and_leaves_nothing(world: World) -> None:
+    """Where it can, the rate is there."""
+    shaper = ["tc", "qdisc", "add", "dev", "lo", "root", "sfq"]
+    is_able = world.node.succeeds(*shaper)
+    if is_able:
+        world.node.execute("tc", "qdisc", "del", "dev", "lo", "root")
+    fields = {"name": "lab", "bridge": "lab", "ips": [DHCP], "inbound": {"average": 1000}}
+    job = world.agent.finish(networks.create.submit(world.user, world.host, fields))
+    if is_able:
+        assert "htb" in world.node.execute("tc", "qdisc", "show", "dev", "lab")
+        return
+    assert "This host's kernel can't hold traffic to a rate" in job.error
+    assert job.error_field == "inbound"
+    assert "lab" not in world.virsh("net-list", "--all", "--name").split()
+
+
+def test_a_pool_of_virtual_functions_is_made_and_says_why_it_does_not_start(world: World) -> None:
+    """There is no such card here."""
+    fields = {"mode": "hostdev", "physical_function": "eth1", "is_managed": True, "ips": []}
+    world.create(bridge=None, start=False, autostart=False, **fields)
+    assert "<pf dev='eth1'/>" in world.virsh("net-dumpxml", "lab")
+    job = world.do(networks.start)
+    assert job.state == JobState.FAILED
+    assert "eth1" in job.error
+
+
 def test_libvirts_complaint_names_the_line(world: World) -> None:
     xml = "<network>\n<name>lab</name>\n<bridge name='lab'/>\n<frward mode='nat'/>\n</network>"
     job = world.agent.finish(networks.create.submit(world.user, world.host, {"xml": xml}))

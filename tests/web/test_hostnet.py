@@ -453,6 +453,13 @@ class TestPlans:
         assert "web1" in text
         assert "could cut you off" not in text
 
+    def test_its_job_shows_the_document_as_yaml(self, admin: Client, wanting: Host) -> None:
+        job = _planned(
+            admin.post(_at(wanting, "/form", kind="bridge"), {"name": "a", "is_up": "1"})
+        )
+        text = admin.get(f"/jobs/{job.pk}").content.decode()
+        assert "- kind: bridge\n  name: br-lab" in text
+
     def test_a_risky_one_says_why(self, admin: Client, network: OwnNetwork) -> None:
         data = {"name": "br0", "uplink": "eth0", "is_up": "1"}
         job = _planned(admin.post(_at(network.host, "/form", kind="bridge"), data))

@@ -385,7 +385,7 @@ def test_the_edit_form_has_what_is_there_and_sends_it(
         "restart": "on",
     }
     answer = admin.post(_at(default, "/edit"), form | change)
-    assert answer["Location"] == _at(default)
+    assert answer["Location"] == _at(default, "?host=local")
     asked = Job.objects.get().arguments
     assert (asked["restart"], asked["version"]) == (True, default.version)
     assert asked["domain"] == ""

@@ -61,5 +61,6 @@ def _blamed(message: str, otherwise: str) -> str:
         "already in use by interface": "ips.0.address",
         "bridge name": "bridge",
         "dnsmasq: ": "dnsmasq_options",
+        "tc qdisc": "inbound",
     }
     return next((field for words, field in fields.items() if words in message), otherwise)

@@ -23,7 +23,7 @@ from kvmweb.spec.subnets import free_ipv4, free_ipv6, other_half
 from kvmweb.spec.xml import XmlError
 from kvmweb.web.hostnet.fields import Form, Group, Input
 from kvmweb.web.hostnet.typed import changed_rows, typed
-from kvmweb.web.networks.pages import find
+from kvmweb.web.networks.pages import address_of, find
 from kvmweb.web.networks.words import ALL, EXPLAINED, FITS, MODES, SECTIONS, WORDING
 from kvmweb.web.operate import WAIT_SECONDS, is_htmx, status_of, submit, tell
 
@@ -293,7 +293,7 @@ class Editing(_Asked):
             values = spec.document_of(self.network.definition).model_dump(mode="json")
         except (XmlError, ValidationError):
             if not self.is_xml:
-                return redirect(f"{reverse('network_edit', args=[self.network.uuid])}?as=xml")
+                return redirect(address_of(self.network, "network_edit") + "&as=xml")
             values = {}
         return self.page(values, {})
 
@@ -318,7 +318,7 @@ class Editing(_Asked):
         if job.state == JobState.FAILED:
             return self.page(values, {job.error_field: job.error}, status=422)
         tell(self.request, job)
-        return redirect("network", self.network.uuid)
+        return redirect(address_of(self.network))
 
     def page(
         self, values: dict[str, Any], errors: dict[str, str], *, status: int = 200
@@ -331,6 +331,6 @@ class Editing(_Asked):
             "running": users.names(running) if running is not None else "",
             "is_restarted": "restart" in self.data,
             "refusal": networks.edit.refusal(self.request.user, self.network),
-            "back": reverse("network", args=[self.network.uuid]),
+            "back": address_of(self.network),
         }
         return self.shown(context, status)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db.models import Count, Q
@@ -123,6 +124,10 @@ def find(request: HttpRequest, uuid: UUID) -> Network | None:
     if host := request.GET.get("host"):
         rows = rows.filter(host__name=host)
     return rows.defer(*HEAVY).order_by("pk").first()
+
+
+def address_of(network: Network, page: str = "network") -> str:
+    return f"{reverse(page, args=[network.uuid])}?{urlencode({'host': network.host.name})}"
 
 
 def document_of(network: Network) -> NetworkDocument | None:
@@ -269,7 +274,7 @@ def operate(request: HttpRequest, uuid: UUID, name: str) -> HttpResponse:
     operation = next((one for one in of_noun("networks") if one.name == name), None)
     if network is None or operation is None or operation.target is not Network:
         raise Http404
-    back = reverse("network", args=[uuid])
+    back = address_of(network)
     if operation in (networks.stop, networks.restart, networks.delete):
         return _cutting(request, operation, network, back).answer()
     template, extra = "operations/_form.html", {}
@@ -317,4 +322,4 @@ def _cutting(request: HttpRequest, operation: Operation, network: Network, back:
 
 def _is_there(request: HttpRequest, back: str) -> bool:
     """Whether the browser shows the network's own page, which is about to be about nothing."""
-    return back in request.headers.get("HX-Current-URL", back)
+    return back.partition("?")[0] in request.headers.get("HX-Current-URL", back)
