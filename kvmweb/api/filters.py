@@ -37,7 +37,10 @@ RULE: dict[str, Any] = {
         "conditions": {"srcipaddr": "10.0.0.0", "srcipmask": "8", "type": "8"},
     }
 }
-EXAMPLES: dict[str, Any] = {"add_rule": RULE, "edit_rule": {"a rule": {**RULE["a rule"], "place": 0}}}
+EXAMPLES: dict[str, Any] = {
+    "add_rule": RULE,
+    "edit_rule": {"a rule": {**RULE["a rule"], "place": 0}},
+}
 
 
 def find(request: HttpRequest, uuid: UUID, host: str) -> NwFilter:
