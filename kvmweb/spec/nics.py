@@ -37,7 +37,7 @@ def _facts(tree: Tree) -> NicFacts:
     for part in tree:
         parts.setdefault(part.tag, part.attrib)
     source, kind = parts.get("source", _NOTHING), tree.get("type", "")
-    name = source.get("network") or source.get(NAMED_BY.get(kind, ""), "")
+    name = source.get("network") or (source.get(NAMED_BY[kind]) if kind in NAMED_BY else "")
     return NicFacts(
         mac=parts.get("mac", _NOTHING).get("address", "").lower(),
         kind="network" if "network" in source else kind,

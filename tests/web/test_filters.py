@@ -11,7 +11,7 @@ from django.test import Client
 from lxml import html
 from pytest_django import DjangoAssertNumQueries
 
-from kvmweb.models import Host, HostNetwork, Job, Nic, NwFilter
+from kvmweb.models import Host, HostNetwork, HostState, Job, Nic, NwFilter
 from kvmweb.spec import security
 from tests.web.conftest import make_machine
 
@@ -178,8 +178,21 @@ def test_the_same_filter_of_another_host_is_found_by_its_name(
     viewer: Client, rack7: Host, web: NwFilter
 ) -> None:
     make_filter(rack7, "web", uuid=web.uuid)
-    assert "rack7" in _text(viewer.get(f"/networks/filters/{web.uuid}?host=rack7"))
+    answer = viewer.get(f"/networks/filters/{web.uuid}?host=rack7")
+    assert "rack7" in _text(answer)
     assert "rack7" not in _text(viewer.get(f"/networks/filters/{web.uuid}?host=local"))
+
+
+def test_its_buttons_mean_the_one_of_this_host(admin: Client, rack7: Host, web: NwFilter) -> None:
+    Host.objects.filter(pk=rack7.pk).update(state=HostState.CONNECTED, has_filters=True)
+    twin = make_filter(rack7, "web", uuid=web.uuid)
+    tree = _tree(admin.get(f"/networks/filters/{web.uuid}?host=rack7"))
+    addresses = tree.xpath("//*[@id='filter-page']//@hx-get")
+    assert addresses
+    assert all("host=rack7" in address for address in addresses)
+    assert all("host=rack7" in address for address in tree.xpath("//nav[@class='tabs']/a/@href"))
+    admin.post(f"/networks/filters/{web.uuid}/do/clone?host=rack7", {"name": "new"}, headers=HTMX)
+    assert Job.objects.get().host == twin.host
 
 
 def test_a_groups_filter_is_not_edited_by_hand(admin: Client, local: Host) -> None:

@@ -18,12 +18,14 @@ from kvmweb.net.context import Context
 from kvmweb.net.ovs import kernel
 from kvmweb.net.ovs.database import Row
 from kvmweb.net.ovs.offloads import userspace_links
-from kvmweb.net.step import ADD_RULES, DROP_RULES, Step, action
+from kvmweb.net.step import ADD_RULES, DROP_RULES, Step, action, batch
 
 State = dict[str, Any]
 
 TABLE = "kvmweb_ovs"
 _FAMILY = "netdev"
+_TABLE = {"family": _FAMILY, "name": TABLE}
+_BATCH = "ovs.deaf"
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -34,7 +36,8 @@ def read() -> list[str]:
 
 def deafness(actual: State, desired: State, owned: State) -> Iterator[Step]:
     there = actual["ovs"].get("deaf", [])
-    wanted = {name for name in userspace_links(actual, desired) if _is_free(name, actual, desired)}
+    needed = _needed(actual, desired)
+    wanted = {name for name in userspace_links(actual, desired) if name not in needed}
     for name in sorted(wanted):
         if _chain(name) not in there:
             yield deafen(name)
@@ -43,19 +46,18 @@ def deafness(actual: State, desired: State, owned: State) -> Iterator[Step]:
             yield let_hear(name)
 
 
-def _is_free(name: str, actual: State, desired: State) -> bool:
-    """Nothing of the host's own needs it: it has no address that stays, nothing stands on it."""
+def _needed(actual: State, desired: State) -> set[str]:
+    """Links the host's own stack goes on to use: with an address that stays, or below another."""
     links = [one for one in actual.get("links", []) if not one["namespace"]]
-    above = {one.get("parent") for one in (*links, *desired.get("links", []))}
+    above = {one["parent"] for one in (*links, *desired.get("links", [])) if one.get("parent")}
+    said = {one["name"] for one in desired.get("links", []) if one["addresses"]}
+    has = {row["dev"] for row in actual.get("addresses", []) if _is_lasting(row)}
     moves = {one["uplink"] for one in desired.get("switches", [])}
-    said = [one["addresses"] for one in desired.get("links", []) if one["name"] == name]
-    has = [one for row in actual.get("addresses", []) for one in _lasting(row, name)]
-    return name not in above and not any(said) and (name in moves or not has)
+    return above | said | (has - moves)
 
 
-def _lasting(row: Row, name: str) -> list[str]:
-    is_its = row["dev"] == name and not row["namespace"] and row["scope"] == "global"
-    return [row["address"]] if is_its else []
+def _is_lasting(row: Row) -> bool:
+    return not row["namespace"] and row["scope"] == "global"
 
 
 def _chain(name: str) -> str:
@@ -96,18 +98,29 @@ def _words(name: str) -> list[list[str]]:
     ]
 
 
-@action("ovs.deafen")
-def _carry_out(context: Context, name: str, *, is_on: bool) -> None:
-    there = read()
-    if is_on == (_chain(name) in there):
-        return
-    table = {"family": _FAMILY, "name": TABLE}
+@action("ovs.deafen", batch=_BATCH)
+def _queue(context: Context, name: str, *, is_on: bool) -> None:
+    context.queues[_BATCH].append((name, is_on))
+
+
+@batch(_BATCH)
+def _carry_out(context: Context) -> None:
+    """All of them at once: a call of nft takes 4 ms."""
+    there = set(read())
+    orders: list[Row] = []
+    for name, is_on in context.queues.pop(_BATCH, []):
+        if is_on != (_chain(name) in there):
+            orders += _orders(name, is_on=is_on)
+            there ^= {_chain(name)}
+    if orders and not there:
+        orders.append({"delete": {"table": _TABLE}})
+    if orders:
+        nftables.carry_out(context, orders)
+
+
+def _orders(name: str, *, is_on: bool) -> list[Row]:
     chain = {"family": _FAMILY, "table": TABLE, "name": _chain(name)}
-    if is_on:
-        hook = {"type": "filter", "hook": "ingress", "dev": name, "prio": 0, "policy": "drop"}
-        orders: list[Row] = [{"add": {"table": table}}, {"add": {"chain": {**chain, **hook}}}]
-    else:
-        orders = [{"delete": {"chain": chain}}]
-        if there == [_chain(name)]:
-            orders.append({"delete": {"table": table}})
-    nftables.carry_out(context, orders)
+    if not is_on:
+        return [{"delete": {"chain": chain}}]
+    hook = {"type": "filter", "hook": "ingress", "dev": name, "prio": 0, "policy": "drop"}
+    return [{"add": {"table": _TABLE}}, {"add": {"chain": {**chain, **hook}}}]

@@ -169,7 +169,9 @@ class Interface(Device):
 
     def _source_name(self) -> str:
         found = self.tree.find("source")
-        return found.get(NAMED_BY.get(self.type, ""), "") if found is not None else ""
+        if found is None or self.type not in NAMED_BY:
+            return ""
+        return found.get(NAMED_BY[self.type], "")
 
     def _forget_source(self, old: str, new: str) -> None:
         kept = {
