@@ -3,6 +3,7 @@
 Everything lives in a network namespace of its own, so that its whole firewall can be compared.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from tests.guest import Guest, domain_xml
 from tests.libvirtd import PrivateLibvirtd
 from tests.waiting import until
 
-PLACE, ALLY, STRANGER = "kwf-host", "kwf-ally", "kwf-stranger"
+# By process: what a killed run left must not be in the way of the next.
+PLACE, STRANGER = f"kwf-host-{os.getpid()}", f"kwf-stranger-{os.getpid()}"
 BRIDGE = "kwf-br"
 MAC, ALLY_MAC = "52:54:00:6b:77:01", "52:54:00:6b:77:02"
 ADDRESS, ALLY_ADDRESS, STRANGER_ADDRESS, OWN_ADDRESS = (
