@@ -140,7 +140,7 @@ def _source(machine: Machine, wanted: dict[str, Any], changes: dict[str, Any]) -
         )
     if wanted["portgroup"] and kind != "network":
         yield "portgroup", _("Only virtual networks have port groups.")
-    if wanted["macvtap_mode"] and kind != "direct":
+    if (changes.get("macvtap_mode") or wanted["macvtap_mode"]) and kind != "direct":
         yield "macvtap_mode", _("This is for interfaces of the host (macvtap) only.")
 
 
