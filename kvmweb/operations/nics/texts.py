@@ -32,7 +32,10 @@ def _range(word: str) -> range:
     match = _RANGE.fullmatch(word)
     if not match:
         raise ValueError(_("“%s” is not a VLAN: enter numbers like 10, 20-22.") % word)
-    return range(int(match[1]), int(match[2] or match[1]) + 1)
+    found = range(int(match[1]), int(match[2] or match[1]) + 1)
+    if 4095 in found:
+        raise ValueError(_("VLAN 4095 is reserved: use 1 to 4094."))
+    return found
 
 
 def lines(value: Any) -> Any:
