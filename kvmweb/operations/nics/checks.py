@@ -140,7 +140,7 @@ def _source(machine: Machine, wanted: dict[str, Any], changes: dict[str, Any]) -
         )
     if wanted["portgroup"] and kind != "network":
         yield "portgroup", _("Only virtual networks have port groups.")
-    if wanted["macvtap_mode"] and kind != "direct":
+    if changes.get("macvtap_mode") and kind != "direct":
         yield "macvtap_mode", _("This is for interfaces of the host (macvtap) only.")
 
 
@@ -185,8 +185,6 @@ def _vlans(machine: Machine, wanted: dict[str, Any]) -> Found:
                 "virtual function. On a Linux bridge, make the VLAN part of the host's network."
             ),
         )
-    if wanted["vlan"] in wanted["trunks"]:
-        yield "trunks", _("VLAN %d is the native one already.") % wanted["vlan"]
 
 
 def _bandwidth(wanted: dict[str, Any]) -> Found:
