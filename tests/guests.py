@@ -19,7 +19,7 @@ _numbers = itertools.count(1)
 # What udhcpc calls with what it was offered; https://udhcp.busybox.net/README.udhcpc.
 SCRIPT = """#!/bin/sh
 [ "$1" = bound ] || exit 0
-ip address flush dev "$interface"
+ip -4 address flush dev "$interface"
 ip address add "$ip/$mask" dev "$interface"
 [ -z "$router" ] || ip route add default via "$router"
 echo "ip=$ip router=$router dns=$dns domain=$domain hostname=$hostname boot_file=$boot_file \
@@ -40,6 +40,10 @@ class Guest(Place):
     def plug(self, bridge: str) -> None:
         ip = self.host.execute
         ip("ip", "netns", "add", self.name)
+        # It asks for a router until one answers, for the first question comes before the bridge
+        # itself has its address; by itself it asks three times, every four seconds.
+        every = "net.ipv6.conf.default.router_solicitation_interval=1"
+        self.execute("sysctl", "-qw", every, "net.ipv6.conf.default.router_solicitations=30")
         ip(*f"ip link add {self.tap} type veth peer name eth0 netns {self.name}".split())
         ip(*f"ip -n {self.name} link set eth0 address {self.mac} up".split())
         ip(*f"ip -n {self.name} link set lo up".split())

@@ -129,7 +129,7 @@ def _open_door(directory: Path, name: str) -> None:
     def serve() -> None:
         while True:
             with door.accept()[0] as caller:
-                subprocess.Popen(command, stdin=caller, stdout=caller)
+                subprocess.Popen(command, stdin=caller.fileno(), stdout=caller.fileno())
 
     threading.Thread(target=serve, daemon=True).start()
 

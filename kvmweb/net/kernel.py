@@ -5,6 +5,7 @@ Numbers are of include/uapi/linux/{rtnetlink,if_link,if_addr,if_bridge}.h.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 import struct
@@ -66,6 +67,12 @@ NOPREFIXROUTE = 0x200
 
 def _text(data: bytes) -> str:
     return data.rstrip(b"\0").decode(errors="replace")
+
+
+@functools.lru_cache(4096)
+def _address(data: bytes) -> str:
+    """Kept: hosts with hundreds of links are read again and again, and this is a fifth of it."""
+    return str(ipaddress.ip_address(data))
 
 
 def _integer(data: bytes | None) -> int | None:
@@ -158,7 +165,7 @@ def _has_key(data: bytes) -> bool:
 def _add_vxlan(row: Row, found: dict[int, bytes]) -> None:
     for name, number in (("remote", 16), ("local", 17)):
         if number in found:
-            row[name] = str(ipaddress.ip_address(found[number]))
+            row[name] = _address(found[number])
     row.update({end: None for end in ("local", "remote") if _is_any(row[end])})
     row["group"] = None
     if row["remote"] and ipaddress.ip_address(row["remote"]).is_multicast:
@@ -236,9 +243,9 @@ def _address_row(payload: bytes, names: dict[int, str]) -> Row:
     return {
         "dev": names.get(index, ""),
         "family": 4 if family == socket.AF_INET else 6,
-        "address": f"{ipaddress.ip_address(local)}/{prefix}",
-        "peer": str(ipaddress.ip_address(other)) if other != local else None,
-        "broadcast": str(ipaddress.ip_address(found[4])) if 4 in found else None,
+        "address": f"{_address(local)}/{prefix}",
+        "peer": _address(other) if other != local else None,
+        "broadcast": _address(found[4]) if 4 in found else None,
         "label": _text(found[3]) if 3 in found else None,
         "scope": SCOPES.get(scope, str(scope)),
         "metric": _integer(found.get(9)),
@@ -272,7 +279,7 @@ def _route_row(payload: bytes, names: dict[int, str]) -> Row:
         "to": _destination(family, found.get(1), length),
         **_hop(found, names.get(_integer(found.get(4)) or 0), flags),
         "metric": _integer(found.get(6)) or 0,
-        "source": str(ipaddress.ip_address(found[7])) if 7 in found else None,
+        "source": _address(found[7]) if 7 in found else None,
         "scope": SCOPES.get(scope, str(scope)),
         "protocol": PROTOCOLS.get(protocol, str(protocol)),
         "table": table,
@@ -288,13 +295,13 @@ def _route_row(payload: bytes, names: dict[int, str]) -> Row:
 def _destination(family: int, data: bytes | None, length: int) -> str:
     if data is None:
         return "default" if not length else f"{_ANY[family]}/{length}"
-    return f"{ipaddress.ip_address(data)}/{length}"
+    return f"{_address(data)}/{length}"
 
 
 def _hop(found: dict[int, bytes], dev: str | None, flags: int) -> Row:
     via = found.get(5) or found.get(18, b"")[2:]
     return {
-        "via": str(ipaddress.ip_address(via)) if via else None,
+        "via": _address(via) if via else None,
         "dev": dev,
         "is_onlink": bool(flags & 0x4),
     }

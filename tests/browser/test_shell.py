@@ -22,6 +22,8 @@ PAGES = (
     "/machines/", "/machines/?q=nothing-has-this", "/machines/create",
     f"/machines/{WEB1}", f"/machines/{WEB1}/console", f"/machines/{WEB1}/hardware",
     f"/machines/{WEB1}/xml", f"/machines/{WEB1}/jobs", f"/machines/{WEB1}/do/delete",
+    f"/machines/{WEB1}/hardware?part=6", f"/machines/{WEB1}/nics/add",
+    f"/machines/{WEB1}/nics/52:54:00:00:00:01/remove",
     "/networks/", "/networks/create", "/networks/create?as=xml", f"/networks/{DEFAULT}",
     f"/networks/{DEFAULT}/leases", f"/networks/{DEFAULT}/forwards", f"/networks/{DEFAULT}/dns",
     f"/networks/{DEFAULT}/portgroups", f"/networks/{DEFAULT}/xml", f"/networks/{DEFAULT}/jobs",

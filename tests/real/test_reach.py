@@ -120,7 +120,7 @@ def _make_network(ask: Asker, name: str) -> str:
     ip = {"address": f"{subnet}.1/24", "ranges": [{"start": f"{subnet}.10", "end": f"{subnet}.50"}]}
     # Without STP a bridge passes on at once what comes from a new port, else after four seconds;
     # and dnsmasq looks for three whether somebody has an address that it is about to give.
-    wish = {"name": name, "mode": name, "bridge": name, "ips": [ip], "stp": False}
+    wish: dict[str, Any] = {"name": name, "mode": name, "bridge": name, "ips": [ip], "stp": False}
     wish["dnsmasq_options"] = ["no-ping"]
     return str(ask.do("/networks", host="local", **wish)["uuid"])
 
@@ -166,12 +166,10 @@ def _make_machine(stage: Stage, name: str, number: int) -> tuple[str, list[str]]
     xml = domain_xml(name, guest=stage.files, addresses=fixed)
     uuid = str(stage.ask.do("/machines", host="local", xml=xml)["uuid"])
     until(lambda: _is_known(stage, uuid), what=f"{name} to be mirrored")
-    macs = [
-        stage.ask.do(f"/machines/{uuid}/nics", source=source, **({"vlan": tag} if tag else {}))[
-            "nic"
-        ]
-        for source, tag in zip(CARDS, TAGS[name], strict=True)
-    ]
+    macs = []
+    for source, tag in zip(CARDS, TAGS[name], strict=True):
+        card: dict[str, Any] = {"source": source, "vlan": tag} if tag else {"source": source}
+        macs.append(stage.ask.do(f"/machines/{uuid}/nics", **card)["nic"])
     return uuid, macs
 
 
@@ -336,7 +334,12 @@ def test_a_machine_without_a_disk_boots_from_a_network(stage: Stage) -> None:
     ips[0] |= {"tftp_root": str(root), "boot_file": netboot.BOOT_FILE}
     path = f"/networks/{stage.networks['isolated']}"
     stage.ask.do(f"{path}/edit", ips=ips, restart=True)
-    wish = {"name": "diskless", "source": "pxe", "network": "network:isolated", "memory_mib": 128}
+    wish: dict[str, Any] = {
+        "name": "diskless",
+        "source": "pxe",
+        "network": "network:isolated",
+        "memory_mib": 128,
+    }
     uuid = stage.ask.do("/machines", host="local", start=True, **wish)["uuid"]
     opened = libvirt.open(stage.node.uri)
     try:

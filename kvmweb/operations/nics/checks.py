@@ -100,7 +100,7 @@ def _all(machine: Machine, interface: Interface, changes: dict[str, Any]) -> Fou
     wanted = settings_of(interface)
     yield from _mac(machine, changes)
     yield from _source(machine, wanted, changes)
-    yield from _vlans(machine, wanted, changes)
+    yield from _vlans(machine, wanted)
     yield from _bandwidth(wanted)
     yield from _isolated(wanted)
     yield from _filter(machine, interface, wanted, changes)
@@ -140,7 +140,7 @@ def _source(machine: Machine, wanted: dict[str, Any], changes: dict[str, Any]) -
         )
     if wanted["portgroup"] and kind != "network":
         yield "portgroup", _("Only virtual networks have port groups.")
-    if (changes.get("macvtap_mode") or wanted["macvtap_mode"]) and kind != "direct":
+    if changes.get("macvtap_mode") and kind != "direct":
         yield "macvtap_mode", _("This is for interfaces of the host (macvtap) only.")
 
 
@@ -169,7 +169,7 @@ def _row(machine: Machine, source: str) -> Network | None:
     return rows.first() if kind == "network" else None
 
 
-def _vlans(machine: Machine, wanted: dict[str, Any], changes: dict[str, Any]) -> Found:
+def _vlans(machine: Machine, wanted: dict[str, Any]) -> Found:
     kind = wanted["source"].partition(":")[0]
     field = "vlan" if wanted["vlan"] else "trunks"
     if not (wanted["vlan"] or wanted["trunks"]):
@@ -185,9 +185,6 @@ def _vlans(machine: Machine, wanted: dict[str, Any], changes: dict[str, Any]) ->
                 "virtual function. On a Linux bridge, make the VLAN part of the host's network."
             ),
         )
-    # Not as they would be written: there, one that is both is in the list once.
-    if changes.get("vlan", wanted["vlan"]) in changes.get("trunks", wanted["trunks"]):
-        yield "trunks", _("VLAN %d is the native one already.") % wanted["vlan"]
 
 
 def _bandwidth(wanted: dict[str, Any]) -> Found:

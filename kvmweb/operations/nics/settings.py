@@ -65,6 +65,13 @@ def _tag(number: int) -> int:
     return number
 
 
+def _all_tags(numbers: list[int]) -> list[int]:
+    for number in numbers:
+        if not 1 <= number <= 4095:
+            raise ValueError(_("%d is no VLAN: use 1 to 4094.") % number)
+    return [_tag(number) for number in numbers]
+
+
 def _power_of_two(number: int) -> int:
     if number & (number - 1):
         raise ValueError(_("Enter 256, 512 or 1024."))
@@ -130,7 +137,10 @@ class Settings(BaseModel):
         Tag | None, Field(description="An access port's tag; beside trunks the native VLAN.")
     ] = None
     trunks: Annotated[
-        list[Tag], BeforeValidator(tags), Field(description="VLANs that pass with their tags.")
+        list[int],
+        BeforeValidator(tags),
+        AfterValidator(_all_tags),
+        Field(description="VLANs that pass with their tags."),
     ] = []
     native_mode: Literal["untagged", "tagged"] | None = None
 
