@@ -9,7 +9,7 @@ from typing import Literal
 from lxml import etree
 
 from kvmweb.spec.mapped import remove
-from kvmweb.spec.network import USUAL_NAT_PORTS, AtAddress, AtMode
+from kvmweb.spec.network_places import USUAL_NAT_PORTS, AtAddress, AtMode
 from kvmweb.spec.xml import Tree, parse
 
 Command = Literal["add-last", "delete", "modify"]

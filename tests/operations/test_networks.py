@@ -428,6 +428,18 @@ def test_a_wrong_reservation_is_refused(
     assert sentence in refused.value.fields[field]
 
 
+def test_what_no_field_can_say_is_left_to_its_xml(host: Host, alice: User) -> None:
+    Network.objects.update(xml="<network><name>default</name><ip address='x'/></network>")
+    reservation = {"mac": "52:54:00:00:00:07", "address": "10.0.0.7"}
+    for operation, fields in (
+        (networks.edit, {"mtu": 1400}),
+        (networks.add_reservation, reservation),
+    ):
+        with pytest.raises(Invalid) as refused:
+            operation.submit(alice, host.networks.get(), fields)
+        assert "Change its XML." in refused.value.fields[""]
+
+
 @pytest.mark.parametrize("operation", ON_NETWORK, ids=lambda one: one.name)
 def test_strangers_viewers_and_operators_are_refused(
     host: Host, charlie: User, victor: User, bob: User, operation: Operation

@@ -392,6 +392,15 @@ def test_the_edit_form_has_what_is_there_and_sends_it(
     assert asked["ips"][0]["ranges"][0]["start"] == "192.168.122.200"
 
 
+def test_a_link_leads_to_an_open_section(admin: Client, local: Host) -> None:
+    xml = "<network><name>a</name><ip address='10.9.0.1' prefix='24'/></network>"
+    bare = make_network(local, "bare", xml=xml)
+    for address, is_open in (("/edit", False), ("/edit?open=dns", True)):
+        section = _text(admin, _at(bare, address)).partition('id="section-dns"')[2]
+        assert section.partition(">")[0].strip().endswith("open") == is_open
+    assert "open=dns#section-dns" in _text(admin, _at(bare, "/dns"))
+
+
 def test_a_newer_definition_is_not_overwritten(admin: Client, default: Network) -> None:
     change = FORM | {"ips.0.address": "192.168.122.1/24", "version": "0" * 16}
     change |= {f"ips.0.ranges.0.{end}": f"192.168.122.{n}" for end, n in (("start", 5), ("end", 9))}

@@ -14,7 +14,7 @@ from kvmweb.models import Host, Job, Network
 from kvmweb.models.access import NETWORKS
 from kvmweb.operations.networks import checks, users
 from kvmweb.operations.networks.applying import apply
-from kvmweb.operations.networks.defining import at_field, define, definition
+from kvmweb.operations.networks.defining import at_field, define, definition, fields
 from kvmweb.operations.networks.forwards import add_forward, remove_all, remove_forward
 from kvmweb.operations.networks.handles import handle, unless_transient
 from kvmweb.operations.networks.reservations import add_reservation, remove_reservation
@@ -22,6 +22,7 @@ from kvmweb.operations.networks.restart import restart as restart_network
 from kvmweb.operations.networks.wish import Change, Cut, Wish, document_in, wanted
 from kvmweb.operations.operation import operation
 from kvmweb.spec import network as spec
+from kvmweb.spec.network_places import OWN_BRIDGE, AtMode
 from kvmweb.spec.subnets import overlap, taken
 from kvmweb.spec.xml import parse, text_of
 from kvmweb.virt.connections import connection
@@ -201,7 +202,7 @@ def edit(job: Job, network: Network, *, change: Change) -> None:
     if change.xml:
         xml, field = _completed(change.xml, before), "xml"
     else:
-        xml, field = spec.edited(before, wanted(spec.document_of(before), change)), ""
+        xml, field = spec.edited(before, wanted(fields(net), change)), ""
     with at_field(change.xml, field):
         apply(job, net, xml, is_restarted=change.restart)
     look_again(network.host_id, "network", str(network.uuid))
@@ -211,7 +212,7 @@ def _completed(xml: str, before: str) -> str:
     """With what libvirt would make anew where it is left out, and so change."""
     network, old = spec.Network(checks.pasted(xml).tree), spec.Network(parse(before))
     network.uuid = old.uuid
-    if spec.AtMode().get(network.tree) in spec.OWN_BRIDGE:
+    if AtMode().get(network.tree) in OWN_BRIDGE:
         network.mac = network.mac or old.mac
         network.bridge = network.bridge or old.bridge
     return text_of(network.tree)

@@ -16,7 +16,8 @@ from kvmweb.operations.networks.wish import Change, Wish, checked_name, document
 from kvmweb.operations.operation import sentences
 from kvmweb.spec import network as spec
 from kvmweb.spec.mapped import element_at
-from kvmweb.spec.network import OWN_BRIDGE, NetworkDocument
+from kvmweb.spec.network import NetworkDocument
+from kvmweb.spec.network_places import OWN_BRIDGE
 from kvmweb.spec.subnets import overlap
 from kvmweb.spec.xml import XmlError, parse
 
@@ -38,7 +39,7 @@ def change(network: Network, change: Change) -> dict[str, str]:
     try:
         before = spec.document_of(network.definition)
     except (XmlError, ValidationError):
-        return {"": _("The fields can't say all that is in this network. Change its XML.")}
+        return {"": beyond_fields()}
     document = wanted(before, change)
     return first_of(_fits(network.host, document, network))
 
@@ -47,6 +48,10 @@ def changed_meanwhile(name: str) -> str:
     return (
         _("“%s” was changed meanwhile. Load the page again, and change what is there now.") % name
     )
+
+
+def beyond_fields() -> str:
+    return _("The fields can't say all that is in this network. Change its XML.")
 
 
 def cut(network: Network, *, is_accepted: bool) -> dict[str, str]:

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import libvirt
+from pydantic import ValidationError
 
+from kvmweb.operations.networks.checks import beyond_fields
 from kvmweb.spec.blame import blamed
+from kvmweb.spec.network import NetworkDocument, document_of
+from kvmweb.spec.xml import XmlError
 from kvmweb.virt.errors import OperationError, explain
 
 # What an older libvirt, or another driver, does not know.
@@ -27,6 +31,14 @@ def definition(net: libvirt.virNetwork) -> str:
     return xml
 
 
+def fields(net: libvirt.virNetwork) -> NetworkDocument:
+    """The same as fields. Raises ``OperationError`` where they can't say it."""
+    try:
+        return document_of(definition(net))
+    except (XmlError, ValidationError):
+        raise OperationError(beyond_fields()) from None
+
+
 def define(opened: libvirt.virConnect, xml: str) -> libvirt.virNetwork:
     """Checked against libvirt's schema where this libvirt can do that."""
     try:
@@ -46,13 +58,13 @@ def at_field(xml: str, field: str) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        found = explain(error)
         message = error.get_error_message() or ""
-        is_known = not found.sentence.startswith("Libvirt says")
-        if field != "xml" or is_known:
-            blame = field if field == "xml" else _blamed(message, field)
-            raise OperationError(found.sentence, field=blame, detail=message) from error
-        raise OperationError(blamed(xml, message), field="xml", detail=message) from error
+        sentence = explain(error).sentence
+        if field != "xml":
+            field = _blamed(message, field)
+        elif sentence.startswith("Libvirt says"):
+            sentence = str(blamed(xml, message))
+        raise OperationError(sentence, field=field, detail=message) from error
 
 
 def _blamed(message: str, otherwise: str) -> str:

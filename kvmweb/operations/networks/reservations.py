@@ -5,26 +5,31 @@ from typing import Annotated
 
 from django.utils.translation import gettext as now
 from django.utils.translation import gettext_lazy as _
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from kvmweb.mirror import look_again
 from kvmweb.models import Job, Network
 from kvmweb.models.access import NETWORKS
 from kvmweb.operations.networks import rules
 from kvmweb.operations.networks.applying import apply
-from kvmweb.operations.networks.defining import at_field, definition
+from kvmweb.operations.networks.checks import beyond_fields
+from kvmweb.operations.networks.defining import at_field, definition, fields
 from kvmweb.operations.networks.handles import handle, unless_transient
 from kvmweb.operations.operation import operation
 from kvmweb.spec import network as spec
 from kvmweb.spec.hostnet import Address, Mac
 from kvmweb.spec.network import DnsName, NetworkDocument, ReservedAddress
+from kvmweb.spec.xml import XmlError
 from kvmweb.virt.errors import OperationError
 
 
 def _check_reservation(network: Network, arguments: object) -> dict[str, str]:
     mac, address = getattr(arguments, "mac", None), getattr(arguments, "address", "")
     client, name = getattr(arguments, "id", ""), getattr(arguments, "name", "")
-    document = spec.document_of(network.definition)
+    try:
+        document = spec.document_of(network.definition)
+    except (XmlError, ValidationError):
+        return {"": beyond_fields()}
     number = _subnet_of(document, address)
     if number is None:
         return {"address": now("%s is in none of this network's subnets.") % address}
@@ -64,7 +69,7 @@ def add_reservation(
     id: Annotated[str, Field(title="Client identifier", description="For IPv6; or a name.")] = "",
 ) -> None:
     """Have a guest get always the same address. It gets it when it asks the next time."""
-    document = spec.document_of(definition(handle(network)))
+    document = fields(handle(network))
     number = _subnet_of(document, address)
     if number is not None:
         wish = ReservedAddress(mac=mac, id=id, name=name, address=address)
@@ -83,7 +88,7 @@ def remove_reservation(
     job: Job, network: Network, *, address: Annotated[Address, Field(title="Address")]
 ) -> None:
     """The guest keeps its address until its lease ends."""
-    document = spec.document_of(definition(handle(network)))
+    document = fields(handle(network))
     for ip in document.ips:
         kept = [one for one in ip.reservations if one.address != address]
         if len(kept) < len(ip.reservations):

@@ -15,7 +15,7 @@ from lxml import etree
 from kvmweb.models import Job
 from kvmweb.operations.networks.defining import define, definition
 from kvmweb.spec.devices.interface import Interface
-from kvmweb.spec.network import OWN_BRIDGE, AtMode
+from kvmweb.spec.network_places import OWN_BRIDGE, AtMode
 from kvmweb.spec.nics import interfaces
 from kvmweb.spec.xml import Tree, parse
 from kvmweb.virt.errors import OperationError, explain

@@ -11,7 +11,6 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from kvmweb.spec.network import (
-    OWN_BRIDGE,
     Bandwidth,
     DhcpRange,
     Ip,
@@ -19,6 +18,7 @@ from kvmweb.spec.network import (
     ReservedAddress,
     Vlans,
 )
+from kvmweb.spec.network_places import OWN_BRIDGE
 
 Found = Iterator[tuple[str, str]]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

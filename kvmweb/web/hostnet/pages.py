@@ -266,15 +266,23 @@ def _answered(host: Host, job: Job) -> dict[str, Any]:
     found = job.result
     names = {key: one["name"] for key, one in found.get("names", {}).items()}
     rows = found.get("rows") or []
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = sorted(dict.fromkeys(name for row in rows for name in row), key=_place)
     return {
         "host": host,
         "job": job,
         "output": found.get("output", found.get("text")),
         "columns": columns,
-        "rows": [[_cell(row.get(name), names) for name in columns] for row in rows],
+        "rows": [
+            [_cell(row.get(name), names if name != "uuid" else {}) for name in columns]
+            for row in rows
+        ],
         "left_out": max(0, found.get("total", 0) - len(rows)),
     }
+
+
+def _place(column: str) -> int:
+    """What a row is called comes first, its number last; the rest stays as it was told."""
+    return {"name": 0, "uuid": 2}.get(column, 1)
 
 
 def _cell(value: Any, names: dict[str, str]) -> str:

@@ -19,6 +19,7 @@ from kvmweb.operations.networks import ground, users
 from kvmweb.operations.operation import Forbidden, Refused
 from kvmweb.spec import network as spec
 from kvmweb.spec.network import NetworkDocument
+from kvmweb.spec.network_places import OWN_BRIDGE
 from kvmweb.spec.subnets import free_ipv4, free_ipv6, other_half
 from kvmweb.spec.xml import XmlError
 from kvmweb.web.hostnet.fields import Form, Group, Input
@@ -125,7 +126,7 @@ class _Asked:
             "host": self.host,
             "hosts": self.hosts,
             "network": self.network,
-            "sections": _sections(form, self.host),
+            "sections": _sections(form, self.host, self.request.GET.get("open", "")),
             "errors": errors,
             "form_errors": sentences,
             "modes_explained": [(name, MODES[name], EXPLAINED[name]) for name in ALL],
@@ -178,12 +179,13 @@ def fitting(host: Host, values: dict[str, Any]) -> dict[str, Any]:
     if mode == "bridge" and not found["virtualport"]:
         kind = ground.bridges(host).get(found["bridge"] or "")
         found["virtualport"] = "openvswitch" if kind == "openvswitch" else ""
-    if mode not in (*spec.OWN_BRIDGE, "bridge"):
+    if mode not in (*OWN_BRIDGE, "bridge"):
         found["bridge"] = None
     return found
 
 
-def _sections(form: Form, host: Host) -> list[dict[str, Any]]:
+def _sections(form: Form, host: Host, opened: str) -> list[dict[str, Any]]:
+    """``opened``: the name of a section that is to be open in any case."""
     parts = form.parts
     parts["dnsmasq_options"] = _lines(parts["dnsmasq_options"], form.values)
     parts["bridge"] = _with_hint(parts["bridge"], _bridge_hint(host))
@@ -194,6 +196,7 @@ def _sections(form: Form, host: Host) -> list[dict[str, Any]]:
             "parts": [(parts[name], " ".join(FITS.get(name, ALL))) for name in section.fields],
             "modes": " ".join(_modes(section.fields)),
             "is_open": section.is_open
+            or section.name == opened
             or any(parts[name].is_filled or parts[name].is_wrong for name in section.fields),
         }
         for section in SECTIONS

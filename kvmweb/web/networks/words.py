@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from kvmweb.spec.network import OWN_BRIDGE
+from kvmweb.spec.network_places import OWN_BRIDGE
 from kvmweb.web.hostnet.words import Wording, Words
 
 # virt-manager's words, where it has one.
