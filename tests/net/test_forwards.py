@@ -130,7 +130,9 @@ def stage() -> Iterator[Stage]:
             found.plug_in()
             for name in (GUEST, OTHER):
                 places.run(name, "ip", "route", "add", "default", "via", "10.91.0.1")
-                places.run(name, "ip", "route", "add", "default", "via", "fd91::1")
+                # Before the one that the network's router advertisement may have brought already.
+                by_hand = ("ip", "route", "add", "default", "via", "fd91::1", "metric", "1")
+                places.run(name, *by_hand)
             yield found
             assert daemon.stdin
             daemon.stdin.close()
