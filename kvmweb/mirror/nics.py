@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from django.db import transaction
@@ -14,6 +14,7 @@ from kvmweb.spec.xml import parse
 # More machines than that, and their NICs are looked up by the host instead of one by one.
 FEW = 50
 Known = Mapping[str, Sequence[NicFacts]]
+_COLUMNS = tuple(field.name for field in fields(NicFacts))
 
 
 def save(host: Host, machines: Sequence[Machine], parsed: Known) -> None:
@@ -72,7 +73,8 @@ def _facts(xml: str, parsed: Known) -> Sequence[NicFacts]:
 
 
 def _fields(facts: NicFacts, seen: Mapping[str, Any], **flags: bool) -> dict[str, Any]:
-    return {**asdict(facts), "addresses": seen.get(facts.mac, []), **flags}
+    columns = {name: getattr(facts, name) for name in _COLUMNS}
+    return {**columns, "addresses": seen.get(facts.mac, []), **flags}
 
 
 def _update(row: Nic, fields: Mapping[str, Any]) -> bool:

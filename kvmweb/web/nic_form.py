@@ -17,8 +17,6 @@ from kvmweb.models import Machine, NwFilter
 from kvmweb.operations.nics import sources
 from kvmweb.operations.nics.settings import FIELDS
 from kvmweb.spec.devices.interface import GUEST_OFFLOADS, HOST_OFFLOADS
-from kvmweb.spec.domain import Domain
-from kvmweb.spec.xml import parse
 
 Text = str | Promise
 # Value, label, and for sources what they take (``data-takes``).
@@ -294,8 +292,7 @@ def _input(
 def _choices(machine: Machine, values: Values) -> dict[str, list[tuple[Text, Choices]]]:
     host = machine.host
     source = str(values.get("source", ""))
-    architecture = Domain(parse(machine.xml)).architecture or host.architecture
-    models = [DEFAULT, *((name, name, "") for name in sources.models(host, architecture))]
+    models = [DEFAULT, *((name, name, "") for name in sources.models(machine))]
     filters = NwFilter.objects.filter(host=host).values_list("name", flat=True)
     portgroups = {one for names in sources.portgroups(host).values() for one in names}
     return {

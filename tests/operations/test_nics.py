@@ -193,6 +193,13 @@ def test_a_place_in_the_boot_order_does_not_go_with_kinds_of_devices(
     assert "boot_order" in _refused(nics.edit, alice, web1, nic=MAC, boot_order=1)
 
 
+def test_an_alias_that_another_device_has_is_refused(web1: Machine, alice: User) -> None:
+    other = "<devices><disk><alias name='ua-data'/></disk>"
+    Machine.objects.update(xml=DOMAIN.format("").replace("<devices>", other))
+    web1.refresh_from_db()
+    assert "alias" in _refused(nics.edit, alice, web1, nic=MAC, alias="data")
+
+
 def test_libvirt_before_9_has_no_passt(web1: Machine, alice: User) -> None:
     Host.objects.update(libvirt_version="8.10.0")
     web1.refresh_from_db()
@@ -404,10 +411,13 @@ def test_a_new_card_is_one_the_guest_knows(xml: str, model: str, web1: Machine) 
     assert sources.default_model(web1) == model
 
 
-def test_models_are_qemus_own_once_it_was_asked(local: Host) -> None:
-    assert "virtio" in sources.models(local, "x86_64")
-    local.nic_models = {"x86_64": {"version": "7.2.22", "models": ["virtio", "tulip"]}}
-    assert sources.models(local, "x86_64") == ["virtio", "tulip"]
+def test_models_are_qemus_own_once_it_was_asked(web1: Machine, alice: User) -> None:
+    assert "virtio" in sources.models(web1)
+    Host.objects.update(nic_models={"x86_64": {"version": "7.2.22", "models": ["virtio", "tulip"]}})
+    web1.refresh_from_db()
+    assert sources.models(web1) == ["virtio", "tulip"]
+    sentence = _refused(nics.edit, alice, web1, nic=MAC, model="ne9999")["model"]
+    assert sentence == "QEMU on this host has no network card “ne9999”."
 
 
 def test_the_mirror_has_the_nics_of_the_test_driver(agent: Stage) -> None:

@@ -288,6 +288,32 @@ def test_what_a_running_machine_can_not_take_waits_for_its_next_start(bench: Ben
     assert bench.of("driver/host/@csum", inactive=True) == "", "what the site set goes by itself"
 
 
+def test_a_change_that_fails_half_way_is_taken_back(bench: Bench) -> None:
+    """The running machine is changed first; then libvirt can't write its definition."""
+    mount = ("mount", "-o", "remount,bind")
+    bench.daemon._inside(*mount, "-o", "ro", "/etc/libvirt")
+    try:
+        job = bench.fails(nics.edit, nic=MAC, source="network:wan")
+    finally:
+        bench.daemon._inside(*mount, "-o", "rw", "/etc/libvirt")
+    assert [command[-1] for command in job.commands] == ["--live", "--config", "--live"]
+    for inactive in (False, True):
+        assert bench.of("source/@network", inactive=inactive) == "lan"
+    assert bench.tap() in bench.ip("-br", "link", "show", "master", "nic-lan")
+
+
+def test_what_waits_can_be_had_now_by_unplugging(bench: Bench) -> None:
+    mac = bench.do(nics.add, source="network:wan").result["nic"]
+    until(lambda: "eth1" in bench.guest.run("ls /sys/class/net")[0])
+    assert bench.do(nics.edit, nic=mac, mtu=1300).result["pending"] == ["mtu"]
+    assert bench.of("mtu/@size", mac) == ""
+    until(lambda: "size='1300'" in bench.machine.inactive_xml)
+    job = bench.do(nics.edit, nic=mac, apply="replug")
+    assert "pending" not in job.result
+    assert bench.of("mtu/@size", mac) == "1300"
+    until(lambda: "mtu 1300" in bench.guest.run("ip link show eth1")[0], what="the guest's MTU")
+
+
 def test_what_is_not_asked_about_survives_every_edit(bench: Bench) -> None:
     for changes in ({"source": "bridge:nic-br"}, {"source": "network:lan"}, {"is_isolated": True}):
         bench.do(nics.edit, nic=MAC, **changes)

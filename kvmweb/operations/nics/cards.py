@@ -89,7 +89,8 @@ def _unplug(job: Job, dom: libvirt.virDomain, card: Interface) -> None:
         if waited - asked >= ASK_AGAIN_AFTER:
             asked = waited
             _ask_to_unplug(dom, card)
-            job.progress(None, _("Waiting for the guest to let go of the card"))
+            # Not ``progress``: once it is asked for it may happen, so nobody can cancel it.
+            job.write(percent=None, message=_("Waiting for the guest to let go of the card"))
         time.sleep(0.1)
 
 

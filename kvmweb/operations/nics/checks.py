@@ -99,6 +99,7 @@ def _first(found: Found) -> dict[str, str]:
 def _all(machine: Machine, interface: Interface, changes: dict[str, Any]) -> Found:
     wanted = settings_of(interface)
     yield from _mac(machine, changes)
+    yield from _model(machine, changes)
     yield from _source(machine, wanted, changes)
     yield from _vlans(machine, wanted)
     yield from _bandwidth(wanted)
@@ -106,6 +107,7 @@ def _all(machine: Machine, interface: Interface, changes: dict[str, Any]) -> Fou
     yield from _filter(machine, interface, wanted, changes)
     yield from _only_virtio(wanted, changes)
     yield from _user_mode(wanted, changes)
+    yield from _alias(machine, interface, changes)
     if (
         changes.get("boot_order")
         and parse(machine.inactive_xml or machine.xml).find("os/boot") is not None
@@ -126,6 +128,14 @@ def _mac(machine: Machine, changes: dict[str, Any]) -> Found:
     owner = macs.Owner(machine.host, machine.uuid, machine.name)
     if sentence := macs.taken(mac, owner):
         yield "mac", sentence
+
+
+def _model(machine: Machine, changes: dict[str, Any]) -> Found:
+    """Libvirt takes any name, and QEMU says only at the start that it has no such card."""
+    model = changes.get("model") or ""
+    known = sources.known_models(machine)
+    if model and known and model not in known and not model.startswith("virtio"):
+        yield "model", _("QEMU on this host has no network card “%s”.") % model
 
 
 def _source(machine: Machine, wanted: dict[str, Any], changes: dict[str, Any]) -> Found:
@@ -238,6 +248,21 @@ def _only_virtio(wanted: dict[str, Any], changes: dict[str, Any]) -> Found:
                 name,
                 _("Only a virtio card has this. Choose the model virtio, or leave it empty."),
             )
+
+
+def _alias(machine: Machine, interface: Interface, changes: dict[str, Any]) -> Found:
+    """Libvirt 9.0 takes one that is there already, and then can't start the machine."""
+    if not changes.get("alias"):
+        return
+    root = parse(machine.inactive_xml or machine.xml)
+    owners = [
+        one.getparent()
+        for one in root.iterfind("devices/*/alias")
+        if one.get("name") == changes["alias"]
+    ]
+    own = interface_of(root, interface.mac) if interface.mac else None
+    if any(own is None or owner is not own.tree for owner in owners):
+        yield "alias", _("Another device of this machine has this alias.")
 
 
 def _user_mode(wanted: dict[str, Any], changes: dict[str, Any]) -> Found:

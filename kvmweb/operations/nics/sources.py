@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from kvmweb.models import Host, HostNetwork, Machine, Network, NodeDevice
 from kvmweb.net.ovs.offloads import needs_checksum_off, tunnel_mtu
 from kvmweb.spec.devices.interface import OFF_ON_NETDEV
+from kvmweb.spec.domain import Domain
 from kvmweb.spec.nics import interfaces
 from kvmweb.spec.xml import parse
 
@@ -73,10 +74,20 @@ def default_model(machine: Machine) -> str | None:
     return used[-1] if used else "e1000e" if is_windows else "virtio"
 
 
-def models(host: Host, architecture: str) -> list[str]:
-    """Those of the host's emulator; where it was not asked yet, what libvirt has names for."""
-    known = host.nic_models.get(architecture, {}).get("models")
-    return known or list(_MODELS if host.driver == "QEMU" else _XEN if host.driver == "Xen" else ())
+def known_models(machine: Machine) -> list[str]:
+    """What the emulator of this machine said of itself; empty where it was not asked."""
+    host = machine.host
+    architecture = Domain(parse(machine.xml)).architecture or host.architecture
+    found: list[str] = host.nic_models.get(architecture, {}).get("models", [])
+    return found
+
+
+def models(machine: Machine) -> list[str]:
+    """Those of the emulator; where it was not asked yet, what libvirt has names for."""
+    host = machine.host
+    return known_models(machine) or list(
+        _MODELS if host.driver == "QEMU" else _XEN if host.driver == "Xen" else ()
+    )
 
 
 # virDomainNetModelTypeList in libvirt's domain_conf.c, without those of other hypervisors.

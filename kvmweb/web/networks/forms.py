@@ -223,7 +223,7 @@ def _bridge_hint(host: Host) -> str:
         f"{name} ({_('Open vSwitch')})" if kind == "openvswitch" else name
         for name, kind in ground.bridges(host).items()
     ]
-    own = _("With a bridge of its own: empty, or the name that it gets.")
+    own = _("Empty, or the name that its own bridge gets. Mode Bridge: one that is there.")
     return own + (" " + _("Bridges of the host: %s.") % ", ".join(found) if found else "")
 
 
