@@ -306,8 +306,7 @@ def test_of_many_who_want_an_address_at_once_one_gets_it(local: Host) -> None:
         thread.join(60)
     assert len(won) == 1
     assert len(lost) == 7
-    # It may name another that lost, which held its claim just then.
-    assert all("on local has the MAC address" in sentence for sentence in lost)
+    assert all(f"“{won[0]}” on local has" in sentence for sentence in lost)
     assert not MacClaim.objects.exists()
 
 

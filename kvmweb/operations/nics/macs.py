@@ -92,7 +92,9 @@ def _claim(owner: Owner, mac: str, field: str) -> str:
     # The claim comes first: whoever had one before has been mirrored when that is gone.
     holder = _holder(owner, mac)
     if holder:
-        raise OperationError(_is_taken(mac, holder.machine_name, holder.host.name), field=field)
+        # Its holder may be about to learn that another has the address: who has it is named.
+        sentence = taken(mac, owner) or _is_taken(mac, holder.machine_name, holder.host.name)
+        raise OperationError(sentence, field=field)
     if sentence := taken(mac, owner):
         MacClaim.objects.filter(mac=mac, **_of(owner)).delete()
         raise OperationError(sentence, field=field)
