@@ -14,12 +14,12 @@ from kvmweb.api.authentication import caller
 from kvmweb.api.bodies import body
 from kvmweb.api.jobs import ask
 from kvmweb.api.lists import Cursor, HostName, Limit, OnHost, Text, page
-from kvmweb.api.offers import described, of_target, refusals
-from kvmweb.api.problems import Problem, bad_input, not_found
+from kvmweb.api.offers import described, host_named, of_target, refusals
+from kvmweb.api.problems import Problem, not_found
 from kvmweb.api.xml import XML, xml_response
-from kvmweb.models import Host, NwFilter
+from kvmweb.models import NwFilter
 from kvmweb.operations import filters as operations
-from kvmweb.operations.operation import Forbidden, Operation
+from kvmweb.operations.operation import Operation
 from kvmweb.spec import nwfilter
 from kvmweb.spec.nwfilter import Filter, Rule
 from kvmweb.spec.xml import parse
@@ -79,25 +79,15 @@ def index(
 def create(request: HttpRequest, response: HttpResponse) -> Status[schemas.JobDetails]:
     """An empty one."""
     arguments = body(request)
-    host = _host(request, arguments.pop("host", None), operations.create)
+    host = host_named(request, arguments.pop("host", None), operations.create)
     return ask(request, response, operations.create, host, arguments)
 
 
 @router.post("/define", **described(operations.define, Definition, operation_id="filters_define"))
 def define(request: HttpRequest, response: HttpResponse) -> Status[schemas.JobDetails]:
     arguments = body(request)
-    host = _host(request, arguments.pop("host", None), operations.define)
+    host = host_named(request, arguments.pop("host", None), operations.define)
     return ask(request, response, operations.define, host, arguments)
-
-
-def _host(request: HttpRequest, name: object, operation: Operation) -> Host:
-    rows = Host.objects.visible_to(caller(request))
-    host = rows.filter(name=name).first() if isinstance(name, str) else None
-    if host is not None:
-        return host
-    if refusal := operation.refusal(caller(request)):
-        raise Forbidden(refusal)
-    raise bad_input({"host": _("There is no such host.") if name else _("This is needed.")})
 
 
 @router.get(

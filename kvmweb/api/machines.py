@@ -15,13 +15,13 @@ from kvmweb.api.authentication import caller, token
 from kvmweb.api.bodies import body
 from kvmweb.api.jobs import ask
 from kvmweb.api.lists import Cursor, HostName, Limit, OnHost, Text, page
-from kvmweb.api.offers import described, of_target, refusals, request_body
+from kvmweb.api.offers import described, host_named, of_target, refusals, request_body
 from kvmweb.api.problems import Problem, bad_input, not_found
 from kvmweb.api.xml import XML, xml_response
-from kvmweb.models import Host, Machine, State
+from kvmweb.models import Machine, State
 from kvmweb.operations import consoles, creation
 from kvmweb.operations import machines as operations
-from kvmweb.operations.operation import Forbidden, Operation, sentences
+from kvmweb.operations.operation import Operation, sentences
 from kvmweb.spec.hardware import Part, hardware
 
 router = Router(tags=["machines"])
@@ -99,19 +99,8 @@ def _uuid(text: str) -> Q:
 @router.post("", **described(creation.create, Creation, examples=CREATION_EXAMPLES))
 def create(request: HttpRequest, response: HttpResponse) -> Status[schemas.JobDetails]:
     arguments = body(request)
-    host = _host(request, arguments.pop("host", None))
+    host = host_named(request, arguments.pop("host", None), creation.create)
     return ask(request, response, creation.create, host, arguments)
-
-
-def _host(request: HttpRequest, name: object) -> Host:
-    rows = Host.objects.visible_to(caller(request))
-    host = rows.filter(name=name).first() if isinstance(name, str) else None
-    if host is not None:
-        return host
-    refusal = creation.create.refusal(caller(request))
-    if refusal:
-        raise Forbidden(refusal)
-    raise bad_input({"host": _("There is no such host.") if name else _("This is needed.")})
 
 
 @router.get(

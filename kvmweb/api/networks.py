@@ -16,14 +16,14 @@ from kvmweb.api.bodies import body
 from kvmweb.api.jobs import ask
 from kvmweb.api.lists import Activities, Cursor, HostName, Limit, OnHost, Text, page
 from kvmweb.api.machines import Inactive
-from kvmweb.api.offers import described, of_target, refusals
-from kvmweb.api.problems import Problem, bad_input, not_found
+from kvmweb.api.offers import described, host_named, of_target, refusals
+from kvmweb.api.problems import Problem, not_found
 from kvmweb.api.xml import XML, xml_response
-from kvmweb.models import Host, Network
+from kvmweb.models import Network
 from kvmweb.operations import networks as operations
 from kvmweb.operations.networks import users
 from kvmweb.operations.networks.forwards import forwards_of
-from kvmweb.operations.operation import Forbidden, Operation
+from kvmweb.operations.operation import Operation
 from kvmweb.spec import network as spec
 from kvmweb.spec.network import NetworkDocument
 from kvmweb.spec.xml import XmlError
@@ -107,19 +107,8 @@ def index(
 @router.post("", **described(operations.create, Creation, examples=CREATION_EXAMPLES))
 def create(request: HttpRequest, response: HttpResponse) -> Status[schemas.JobDetails]:
     arguments = body(request)
-    host = _host(request, arguments.pop("host", None))
+    host = host_named(request, arguments.pop("host", None), operations.create)
     return ask(request, response, operations.create, host, arguments)
-
-
-def _host(request: HttpRequest, name: object) -> Host:
-    rows = Host.objects.visible_to(caller(request))
-    host = rows.filter(name=name).first() if isinstance(name, str) else None
-    if host is not None:
-        return host
-    refusal = operations.create.refusal(caller(request))
-    if refusal:
-        raise Forbidden(refusal)
-    raise bad_input({"host": _("There is no such host.") if name else _("This is needed.")})
 
 
 @router.get(

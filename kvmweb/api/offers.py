@@ -4,11 +4,16 @@ import inspect
 from typing import Any
 
 from django.db.models import Model
+from django.http import HttpRequest
 from django.utils.text import format_lazy
+from django.utils.translation import gettext as _
 from pydantic import BaseModel
 
 from kvmweb.api import schemas
-from kvmweb.operations.operation import Operation, of_noun
+from kvmweb.api.authentication import caller
+from kvmweb.api.problems import bad_input
+from kvmweb.models import Host
+from kvmweb.operations.operation import Forbidden, Operation, of_noun
 
 REFERENCE = "#/components/schemas/{model}"
 _PREFER = {
@@ -23,6 +28,17 @@ _PREFER = {
 def of_target(noun: str, target: type[Model]) -> list[Operation]:
     """The operations of a noun that are done to one such thing."""
     return [operation for operation in of_noun(noun) if operation.target is target]
+
+
+def host_named(request: HttpRequest, name: object, operation: Operation) -> Host:
+    """The host a body names, for something new on it. Who may not make it is told that first."""
+    rows = Host.objects.visible_to(caller(request))
+    host = rows.filter(name=name).first() if isinstance(name, str) else None
+    if host is not None:
+        return host
+    if refusal := operation.refusal(caller(request)):
+        raise Forbidden(refusal)
+    raise bad_input({"host": _("There is no such host.") if name else _("This is needed.")})
 
 
 def described(
