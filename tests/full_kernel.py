@@ -301,7 +301,6 @@ def _add_programs(archive: Archive) -> None:
     extensions = list((library / "lib-dynload").glob("*.so"))
     for path in extensions:
         archive.add(f"{place}/lib-dynload/{path.name}", path.read_bytes(), mode=0o755)
-    _add_python(archive, Path(sysconfig.get_path("purelib"), "pyroute2"), f"{place}/pyroute2")
     for path in _libraries([*programs.values(), *extensions]):
         archive.add(str(path).lstrip("/"), path.read_bytes(), mode=0o755)
 
